@@ -1,0 +1,100 @@
+"""The one registry of physical properties: name, unit, shape, sign convention, definition.
+
+A property column in any set is named after an entry of this registry and carries its unit and the method that
+produced it as Arrow field metadata. Asking for a name that is not here is an error with suggestions.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from crysgen_aiida.crystals.errors import ImpossibleRequest
+
+
+@dataclass(frozen=True)
+class Property:
+    """A physical property a crystal can have.
+
+    ``better`` is the direction a ranking assumes when it is told nothing: ``lower``, ``higher`` or ``target``.
+    """
+
+    name: str
+    unit: str
+    definition: str
+    shape: tuple[int, ...] = ()
+    better: str = "target"
+
+
+_PROPERTIES = (
+    Property(
+        "formation_energy_per_atom",
+        "eV/atom",
+        "Energy of formation from the elements in their reference states, per atom; negative is bound.",
+        better="lower",
+    ),
+    Property(
+        "energy_per_atom",
+        "eV/atom",
+        "Total energy per atom on the scale of the method named beside it.",
+        better="lower",
+    ),
+    Property(
+        "e_above_hull",
+        "eV/atom",
+        "Energy above the convex hull as labelled by the source data set; zero is on the hull.",
+        better="lower",
+    ),
+    Property(
+        "e_above_reference",
+        "eV/atom",
+        "Energy above the convex hull of the named reference set (a lower bound on the distance to the true hull); may be negative.",
+        better="lower",
+    ),
+    Property("band_gap", "eV", "Kohn-Sham (or surrogate thereof) fundamental gap; zero for metals.", better="target"),
+    Property("is_metal_probability", "1", "Surrogate probability that the crystal is metallic.", better="lower"),
+    Property(
+        "piezo_tensor",
+        "C/m^2",
+        "Total proper piezoelectric stress tensor e_iJ in Voigt order xx yy zz yz xz xy, IEEE axes, row-major 3x6.",
+        shape=(3, 6),
+    ),
+    Property("piezo_max", "C/m^2", "max |e_iJ| over the 18 components of piezo_tensor.", better="higher"),
+    Property(
+        "dielectric_total",
+        "1",
+        "Polycrystalline average of the total (electronic + ionic) static dielectric constant.",
+        better="higher",
+    ),
+    Property(
+        "dielectric_electronic",
+        "1",
+        "Polycrystalline average of the electronic (high-frequency) dielectric constant.",
+        better="higher",
+    ),
+    Property("bulk_modulus_vrh", "GPa", "Voigt-Reuss-Hill bulk modulus.", better="higher"),
+    Property("shear_modulus_vrh", "GPa", "Voigt-Reuss-Hill shear modulus.", better="higher"),
+    Property("kappa_300k", "W/m/K", "Lattice thermal conductivity at 300 K, isotropic average.", better="target"),
+    Property("power_factor", "uW/cm/K^2", "Thermoelectric power factor.", better="higher"),
+    Property("seebeck", "uV/K", "Seebeck coefficient.", better="higher"),
+    Property("volume_per_atom", "A^3/atom", "Cell volume divided by the number of atoms."),
+    Property("density", "g/cm^3", "Mass density."),
+    Property("max_force", "eV/A", "Largest force on an atom.", better="lower"),
+    Property("max_stress", "GPa", "Largest absolute component of the stress tensor.", better="lower"),
+    Property("min_distance", "A", "Shortest interatomic distance, periodic images included.", better="higher"),
+)
+
+PROPERTIES: dict[str, Property] = {p.name: p for p in _PROPERTIES}
+
+
+def get_property(name: str) -> Property:
+    """Return the registered property ``name``.
+
+    :raises ImpossibleRequest: if it is not registered; the message suggests close names.
+    """
+    try:
+        return PROPERTIES[name]
+    except KeyError:
+        close = difflib.get_close_matches(name, PROPERTIES, n=3)
+        hint = f" Did you mean {', '.join(close)}?" if close else f" Known: {', '.join(sorted(PROPERTIES))}."
+        raise ImpossibleRequest(f"There is no registered property {name!r}.{hint}") from None
