@@ -48,7 +48,7 @@ _PROPERTIES = (
     Property(
         "e_above_reference",
         "eV/atom",
-        "Energy above the convex hull of the named reference set (a lower bound on the distance to the true hull); may be negative.",
+        "Energy above the hull of the named reference set, a lower bound on the distance to the true hull; may be < 0.",
         better="lower",
     ),
     Property("band_gap", "eV", "Kohn-Sham (or surrogate thereof) fundamental gap; zero for metals.", better="target"),

@@ -1,0 +1,33 @@
+# Both commands below set themselves up on a fresh machine: a virtual environment in .venv with the tested set of
+# packages (constraints.txt) and the CPU build of torch where the package index offers one (see docs/how-to/install.md).
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test lint docs clean
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+quickstart: $(VENV)/.installed  ## from nothing to a ranked list of candidates
+	$(BIN)/crysgen quickstart
+
+test: $(VENV)/.installed  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed  ## style, types and the architecture's import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed  ## regenerate the reference pages from the code
+	$(BIN)/python tools/build_reference.py docs/reference
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build
