@@ -68,18 +68,16 @@ class CrystalSet(PackedTable):
 
         :raises BadInput: if the row holds no crystal; the message repeats its reason.
         """
-        from pymatgen.core import Lattice, Structure
-
         record = self.get(row)
         if record["lattice"] is None:
             raise BadInput(f"Row {row} holds no crystal: {record['reason']}")
-        frac = np.array(record["frac_coords"], dtype=float).reshape(-1, 3)
-        return Structure(Lattice(np.array(record["lattice"]).reshape(3, 3)), record["numbers"], frac)
+        return _unpack(record["lattice"], record["numbers"], record["frac_coords"])
 
     def structures(self) -> list[Structure | None]:
         """Return every crystal, None where a row holds none."""
-        has = self._chunk("lattice").is_valid().to_pylist()
-        return [self.structure(row) if there else None for row, there in enumerate(has)]
+        # column by column: reading a row of a wide set costs more than building its crystal
+        columns = zip(self.column("lattice"), self.column("numbers"), self.column("frac_coords"), strict=True)
+        return [None if lattice is None else _unpack(lattice, z, frac) for lattice, z, frac in columns]
 
 
 def content_id(lattice: np.ndarray, numbers: np.ndarray, frac_coords: np.ndarray) -> str:
@@ -111,3 +109,10 @@ def _pack(structure: Structure | None, row: int) -> dict[str, Any]:
         "n_atoms": len(numbers),
         "content_id": content_id(lattice, numbers, frac),
     }
+
+
+def _unpack(lattice: list[float], numbers: list[int], frac_coords: list[float]) -> Structure:
+    from pymatgen.core import Lattice, Structure
+
+    frac = np.array(frac_coords, dtype=float).reshape(-1, 3)
+    return Structure(Lattice(np.array(lattice).reshape(3, 3)), numbers, frac)  # type: ignore[arg-type]

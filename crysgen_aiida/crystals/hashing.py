@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,20 @@ def table_hash(table: pa.Table, *, ignore_metadata: frozenset[str] = frozenset()
 def json_hash(value: Any) -> str:
     """Return the SHA-256 of a JSON-serialisable value, independent of key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of the bytes of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def folder_hash(folder: Path, names: Iterable[str]) -> str:
+    """Return one hash over the named files of a folder: :func:`json_hash` of name to :func:`file_hash`."""
+    return json_hash({name: file_hash(folder / name) for name in names})
 
 
 def _text(metadata: dict[bytes, bytes] | None) -> dict[str, str]:

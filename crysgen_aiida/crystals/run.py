@@ -32,11 +32,13 @@ class Run(Protocol):
     folder: Path  #: for state that survives a restart, e.g. training checkpoints
     device: str  #: "cpu" or "cuda"
     threads: int  #: threads this process may use
+    batch_scale: float  #: factor on compute batches (1, 0.5, …) after memory ran out; never on part boundaries
 
     def map_rows(self, stage: str, n: int, function: Callable[[range], T], *, part_rows: int) -> T:
         """Apply ``function`` to consecutive ranges of ``part_rows`` rows and join what it returns.
 
-        Ranges depend on ``n`` and ``part_rows`` only. Finished parts are kept and not computed again on resume.
+        Ranges depend on ``n`` and ``part_rows`` only. Finished parts are kept and not computed again on resume, so
+        every call in a job has its own ``stage``.
         ``function`` must give the same table whenever it is given the same range.
         """
 
@@ -56,6 +58,7 @@ class InProcess:
 
     device: str = "cpu"
     threads: int = 1
+    batch_scale: float = 1.0
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="crysgen-")))
     warnings: list[str] = field(default_factory=list)
     on_progress: Callable[[str, int, int, dict[str, Any]], None] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.errors import BadInput, ImpossibleRequest
+from crysgen_aiida.crystals.files import atomic_path
 from crysgen_aiida.crystals.hashing import table_hash
 
 if TYPE_CHECKING:
@@ -79,17 +79,12 @@ class PackedTable:
             ) from error
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a Parquet file atomically: the final name holds a whole file or nothing new."""
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        """Write a Parquet file atomically: the final name holds a whole file or nothing new.
+
+        :raises DiskFull: if there is no room.
+        """
+        with atomic_path(path) as temporary:
             pq.write_table(self._table, temporary, compression="zstd")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
     @classmethod
     def concat(cls, parts: Sequence[PackedTable], metadata: Mapping[str, Any] | None = None) -> Self:
