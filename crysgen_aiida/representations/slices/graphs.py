@@ -1,0 +1,197 @@
+"""Crystals to nets: which atoms are bonded, and the string that says so."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crysgen_aiida.representations.slices.checker import DISCONNECTED, check
+from crysgen_aiida.representations.slices.errors import SlicesError
+from crysgen_aiida.representations.slices.nets import Net, to_string
+from crysgen_aiida.representations.slices.spec import SlicesSpec
+from crysgen_aiida.representations.slices.tokens import ELEMENTS
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+#: Cells whose lattice planes are closer than this are no crystals, and their neighbour lists would not end [A].
+MIN_SPACING = 0.5
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+#: One bond as seen from its first atom: (i, j, image of j).
+HalfBond = tuple[int, int, tuple[int, int, int]]
+
+HEAVY = "The crystal has an element beyond radon, for which there are no bond lengths."
+TOO_MANY_ATOMS = "The crystal has more atoms than the vocabulary has indices."
+WIDE_LABEL = "A bond crosses two or more cells along one axis, which the labels cannot say."
+NO_ATOMS = "The crystal has no atoms."
+DISORDERED = "The crystal has partially occupied sites."
+FLAT = "The cell is flat or not finite."
+NO_NEIGHBOURS = "An atom has no neighbour within 10 A."
+NO_GRAPH = "The neighbour search failed on this crystal."
+
+
+def encode(structure: Structure, spec: SlicesSpec = SlicesSpec()) -> str:  # noqa: B008 - frozen
+    """Return the SLICES string of a crystal.
+
+    :raises SlicesError: if the crystal cannot be spelt so that it can be read back; ``reason`` says why.
+    """
+    return to_string(encode_net(structure, spec), spec.strategy, spec.prefix)
+
+
+def encode_net(structure: Structure, spec: SlicesSpec = SlicesSpec()) -> Net:  # noqa: B008 - frozen
+    """Return the checked net of a crystal, its space group included.
+
+    :raises SlicesError: as :func:`encode`.
+    """
+    _refuse_unusable(structure)
+    prefixed = spec.prefix and spec.strategy == 4
+    symmetry = _symmetry(structure, spec.symprec) if spec.primitive or prefixed else None
+    if spec.primitive and symmetry is not None and symmetry.mapping_to_primitive.max() + 1 < len(structure):
+        structure = _primitive(structure, spec.symprec)
+    if len(structure) > spec.max_atoms:
+        raise SlicesError(TOO_MANY_ATOMS, f"{len(structure)} > {spec.max_atoms}")
+    number = int(symmetry.number) if symmetry is not None and prefixed else None
+    bare = net_of(structure, spec.graph_method)
+    if np.abs(bare.images).max(initial=0) > 1:
+        raise SlicesError(WIDE_LABEL)
+    net = Net(bare.numbers, bare.edges, bare.images, number)
+    verdict = check(net)
+    if not verdict.ok:
+        raise SlicesError(verdict.reason or DISCONNECTED)
+    return net
+
+
+def _refuse_unusable(structure: Structure) -> None:
+    if not len(structure):
+        raise SlicesError(NO_ATOMS)
+    if not structure.is_ordered:
+        raise SlicesError(DISORDERED)
+    if max(structure.atomic_numbers) > len(ELEMENTS):
+        raise SlicesError(HEAVY)
+    lattice, coords = np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords)
+    if not (np.isfinite(lattice).all() and np.isfinite(coords).all()):
+        raise SlicesError(FLAT)
+    areas = np.linalg.norm(np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]]), axis=1)
+    if abs(np.linalg.det(lattice)) < MIN_SPACING * areas.max():
+        raise SlicesError(FLAT)
+
+
+def _symmetry(structure: Structure, symprec: float) -> Any:
+    """Return spglib's data set, or None if it finds none."""
+    import spglib
+
+    cell: Any = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
+    try:
+        return spglib.get_symmetry_dataset(cell, symprec=symprec, angle_tolerance=5)
+    except Exception:  # spglib's own error classes changed between versions; no symmetry is no reason to fail
+        return None
+
+
+def _primitive(structure: Structure, symprec: float) -> Structure:
+    """Return the primitive cell."""
+    import spglib
+    from pymatgen.core import Lattice, Structure
+
+    cell: Any = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
+    found: Any = spglib.find_primitive(cell, symprec=symprec, angle_tolerance=5)
+    if found is None:
+        return structure
+    numbers: list[Any] = list(found[2])
+    return Structure(Lattice(found[0]), numbers, found[1])
+
+
+def net_of(structure: Structure, graph_method: str = "econnn") -> Net:
+    """Return the labelled quotient graph of a crystal; atoms keep their order, images are exact (not only signs).
+
+    A bond exists if either of its atoms counts the other as a neighbour, as in pymatgen's ``StructureGraph``, whose
+    order of bonds is kept too.
+
+    :param graph_method: ``econnn`` (Hoppe's effective coordination, tolerance 0.2, cutoff 10 A) or ``crystalnn``.
+    :raises SlicesError: if no graph can be made.
+    """
+    if graph_method == "econnn":
+        half = _econnn(np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords))
+    elif graph_method == "crystalnn":
+        half = _crystalnn(structure)
+    else:
+        raise ValueError(f"There is no graph method {graph_method!r}; choose 'econnn' or 'crystalnn'.")
+    return _merge(np.array(structure.atomic_numbers), half)
+
+
+def _econnn(lattice: FloatArray, frac_coords: FloatArray, cutoff: float = 10.0, tol: float = 0.2) -> list[HalfBond]:
+    """Find neighbours by effective coordination numbers (Hoppe, Z. Kristallogr. 150, 23, 1979), as pymatgen's EconNN.
+
+    One search an atom, because the order in which neighbours are found depends on it.
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    coords = np.ascontiguousarray(frac_coords @ lattice, dtype=float)
+    lattice = np.ascontiguousarray(lattice, dtype=float)
+    pbc = np.ones(3, dtype=np.int64)
+    half: list[HalfBond] = []
+    for i in range(len(coords)):
+        _, others, images, distance = find_points_in_spheres(
+            all_coords=coords, center_coords=coords[i : i + 1], r=cutoff, pbc=pbc, lattice=lattice, tol=1e-8
+        )
+        keep = np.flatnonzero(distance > 1e-8)
+        if not len(keep):
+            raise SlicesError(NO_NEIGHBOURS)
+        distance = distance[keep]
+        # far neighbours weigh less than rounding: exp(1 - 3^6) = 0
+        near = distance[distance < 3.0 * distance.min()]
+        radius, before = _mean_radius(near, float(near.min())), math.inf
+        while abs(before - radius) > 1e-4:
+            before, radius = radius, _mean_radius(near, radius)
+        bonded = keep[(np.exp(1.0 - (distance / radius) ** 6) > tol) & (distance < cutoff)]
+        for j, (a, b, c) in zip(others[bonded].tolist(), images[bonded].tolist(), strict=True):
+            half.append((i, j, (int(a), int(b), int(c))))
+    return half
+
+
+def _mean_radius(distance: FloatArray, radius: float) -> float:
+    weight = np.exp(1.0 - (distance / radius) ** 6)
+    return float(weight @ distance / weight.sum())
+
+
+def _crystalnn(structure: Structure) -> list[HalfBond]:
+    """Find neighbours with pymatgen's CrystalNN, configured as the SLICES authors do."""
+    import warnings
+
+    from pymatgen.analysis.local_env import CrystalNN
+
+    strategy = CrystalNN(porous_adjustment=False, weighted_cn=True)
+    half: list[HalfBond] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = strategy.get_all_nn_info(structure)
+    except (ValueError, RuntimeError, IndexError, KeyError, ArithmeticError) as error:
+        raise SlicesError(NO_GRAPH, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+    for i, neighbours in enumerate(found):
+        for neighbour in neighbours:
+            a, b, c = (int(x) for x in neighbour["image"])
+            half.append((i, int(neighbour["site_index"]), (a, b, c)))
+    return half
+
+
+def _merge(numbers: IntArray, half: list[HalfBond]) -> Net:
+    """Join half bonds into undirected ones, grouped by atom pair in the order in which pairs are first seen."""
+    by_first: list[dict[int, dict[tuple[int, int, int], None]]] = [{} for _ in numbers]
+    for i, j, image in half:
+        if i > j or (i == j and next((c for c in image if c), 0) < 0):
+            i, j, image = j, i, (-image[0], -image[1], -image[2])
+        if i == j and not any(image):
+            continue
+        by_first[i].setdefault(j, {})[image] = None
+    edges, images = [], []
+    for i, partners in enumerate(by_first):
+        for j, found in partners.items():
+            for image in found:
+                edges.append((i, j))
+                images.append(image)
+    return Net(numbers, np.array(edges).reshape(-1, 2), np.array(images).reshape(-1, 3))

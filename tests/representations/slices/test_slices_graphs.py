@@ -1,0 +1,111 @@
+"""Crystals to strings: golden vectors, equality with pymatgen, and the reasons of crystals that have no string."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.analysis.graphs import StructureGraph
+from pymatgen.analysis.local_env import CrystalNN, EconNN, NearNeighbors
+from pymatgen.core import Lattice, Structure
+from slices_nets import GOLDEN, GOLDEN_CELLS, golden_structures
+
+from crysgen_aiida.representations.slices.errors import SlicesError
+from crysgen_aiida.representations.slices.graphs import encode, encode_net, net_of
+from crysgen_aiida.representations.slices.nets import parse
+from crysgen_aiida.representations.slices.spec import SlicesSpec
+from crysgen_aiida.representations.slices.tokens import space_group_prefix
+
+
+def first_rows(folder: Path, n: int) -> list[Structure]:
+    """Return the first ``n`` crystals of the MP-20 part by md5 of their id."""
+    with gzip.open(folder / "mp20_part.csv.gz", "rt") as file:
+        rows = sorted(csv.DictReader(file), key=lambda r: hashlib.md5(r["material_id"].encode()).hexdigest())
+    return [Structure.from_str(row["cif"], fmt="cif") for row in rows[:n]]
+
+
+def pymatgen_bonds(
+    structure: Structure, strategy: NearNeighbors | None = None
+) -> list[tuple[int, int, tuple[int, ...]]]:
+    graph = StructureGraph.from_local_env_strategy(structure, strategy or EconNN()).graph
+    return [(u, v, tuple(data["to_jimage"])) for u, v, data in graph.edges(data=True)]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_strings(name: str) -> None:
+    prefix = " ".join(space_group_prefix(GOLDEN_CELLS[name][0]))
+    structure = golden_structures()[name]
+    assert encode(structure) == f"{prefix} {GOLDEN[name]}"
+    assert encode(structure, SlicesSpec(prefix=False)) == GOLDEN[name]
+
+
+def test_a_conventional_cell_is_reduced_first() -> None:
+    rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert encode_net(rock_salt).n_atoms == 2
+    assert encode_net(rock_salt, SlicesSpec(primitive=False)).n_atoms == 8
+
+
+def test_bonds_and_their_order_are_those_of_pymatgen(shared_data: Path) -> None:
+    for structure in first_rows(shared_data, 25):
+        net = net_of(structure)
+        ours = [(u, v, tuple(w)) for (u, v), w in zip(net.edges.tolist(), net.images.tolist(), strict=True)]
+        assert ours == pymatgen_bonds(structure)
+
+
+def test_golden_bonds_are_those_of_pymatgen() -> None:
+    for structure in golden_structures().values():
+        net = net_of(structure)
+        ours = [(u, v, tuple(w)) for (u, v), w in zip(net.edges.tolist(), net.images.tolist(), strict=True)]
+        assert ours == pymatgen_bonds(structure)
+
+
+def test_crystalnn_bonds_are_those_of_pymatgen_as_the_authors_set_it_up() -> None:
+    structures = golden_structures()
+    assert np.bincount(net_of(structures["NaCl"], "crystalnn").edges.ravel()).tolist() == [6, 6]
+    assert np.bincount(net_of(structures["Si"], "crystalnn").edges.ravel()).tolist() == [4, 4]
+    strategy = CrystalNN(porous_adjustment=False, weighted_cn=True)
+    for structure in structures.values():
+        net = net_of(structure, "crystalnn")
+        ours = [(u, v, tuple(w)) for (u, v), w in zip(net.edges.tolist(), net.images.tolist(), strict=True)]
+        assert ours == pymatgen_bonds(structure, strategy)
+
+
+@pytest.mark.parametrize(
+    ("structure", "sentence"),
+    [
+        (Structure(Lattice.cubic(4.0), ["U"], [[0, 0, 0]]), "beyond radon"),
+        (Structure(Lattice.cubic(4.0), [], []), "no atoms"),
+        (Structure(Lattice.cubic(4.0), [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]]), "partially occupied"),
+        (Structure(Lattice.from_parameters(3, 3, 1e-4, 90, 90, 90), ["Po"], [[0, 0, 0]]), "flat"),
+        (Structure(Lattice.cubic(4.0), ["Po"], [[0, 0, np.nan]]), "not finite"),
+        (Structure(Lattice.cubic(30.0), ["Ar"], [[0, 0, 0]]), "no neighbour"),
+        (Structure(Lattice.hexagonal(2.46, 6.7), ["C", "C"], [[1 / 3, 2 / 3, 0], [2 / 3, 1 / 3, 0]]), "2 directions"),
+        (Structure(Lattice.cubic(6.0), ["O", "O"], [[0, 0, 0], [0.2, 0, 0]]), "no direction"),
+        (Structure(Lattice.from_parameters(3, 3, 30, 90, 90, 90), ["Po", "Te"], [[0, 0, 0], [0, 0, 0.5]]), "pieces"),
+    ],
+)
+def test_what_has_no_string_says_why(structure: Structure, sentence: str) -> None:
+    with pytest.raises(SlicesError, match=sentence):
+        encode(structure)
+
+
+def test_a_cell_larger_than_the_vocabulary_is_refused() -> None:
+    big = golden_structures()["NaCl"] * (3, 2, 2)
+    with pytest.raises(SlicesError, match="more atoms"):
+        encode(big, SlicesSpec(primitive=False))
+
+
+def test_a_bond_over_two_cells_is_refused_not_misspelt() -> None:
+    flat = Structure(Lattice.from_parameters(3.0, 3.0, 3.0, 90, 90, 90), ["Po"], [[0, 0, 0]])
+    skewed = Structure(Lattice(np.array([[1, 0, 0], [3, 1, 0], [0, 0, 1]]) @ flat.lattice.matrix), ["Po"], [[0, 0, 0]])
+    with pytest.raises(SlicesError, match="two or more cells"):
+        encode(skewed, SlicesSpec(primitive=False))
+
+
+def test_the_string_has_the_exact_net() -> None:
+    for structure in golden_structures().values():
+        assert parse(encode(structure)).edge_set() == net_of(structure).edge_set()
