@@ -50,7 +50,7 @@ def relaxations(starter: Any, n: int, n_ase: int) -> Figures:
     from crysgen_aiida.crystals.run import InProcess
     from crysgen_aiida.physics.relaxation import RelaxSpec, relax_set
 
-    rows = [r for r in range(0, len(starter), len(starter) // n)][:n]
+    rows = list(range(0, len(starter), len(starter) // n))[:n]
     given = starter.take(rows)
     relax_set(given.take([0]), run=InProcess())
     _, seconds = timed(lambda: relax_set(given, run=InProcess()))

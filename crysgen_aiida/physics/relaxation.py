@@ -1,0 +1,350 @@
+"""Relaxation of many crystals, atoms and cell, several in each evaluation of the potential.
+
+Crystals enter a batch as room appears and leave it when they are done, so a slow one does not hold the others. Each
+carries its own optimiser: its path depends on the batch it shares only through single-precision round-off. What ends
+a relaxation are counts and geometry; the clock is a safety net whose rows are marked not reproducible.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from crysgen_aiida.crystals import schema
+from crysgen_aiida.crystals.crystal_set import CrystalSet
+from crysgen_aiida.crystals.errors import OutOfMemory
+from crysgen_aiida.crystals.run import Run
+from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA, CellBatch, Floats, Ints
+from crysgen_aiida.physics.fire import Fire
+from crysgen_aiida.physics.potentials import LoadedPotential, load_potential
+from crysgen_aiida.physics.selection import SelectionSpec, select_rows
+
+#: Rows of one finished part. Fixed: a resumed run must cut the set at the same places.
+PART_ROWS = 32
+#: Atoms evaluated together, per thread of a CPU and on a GPU.
+BATCH_ATOMS = {"cpu": 96, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class RelaxSpec:
+    """When a relaxation ends.
+
+    :param fmax: largest generalised force left [eV/A]: on atoms and, divided by the number of atoms, on the cell.
+    :param max_steps: steps after which a crystal is kept as it is, ``converged`` false.
+    :param relax_cell: whether the cell moves as well.
+    :param max_step: longest step of all coordinates of a crystal together [A].
+    :param min_volume_ratio: a cell that shrinks below this times its first volume has collapsed.
+    :param max_volume_ratio: a cell that grows above this times its first volume has exploded.
+    :param min_distance: atoms closer than this [A] have collapsed.
+    """
+
+    fmax: float = 0.1
+    max_steps: int = 100
+    relax_cell: bool = True
+    max_step: float = 0.2
+    min_volume_ratio: float = 0.3
+    max_volume_ratio: float = 3.0
+    min_distance: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.fmax <= 0 or self.max_step <= 0 or self.max_steps < 0:
+            raise ValueError("fmax and max_step must be positive and max_steps not negative")
+        if not 0 < self.min_volume_ratio < 1 < self.max_volume_ratio:
+            raise ValueError("min_volume_ratio must be below 1 and max_volume_ratio above it")
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """How one crystal ended: a geometry with its energy, or the reason why there is none."""
+
+    status: str
+    reason: str | None = None
+    cell: Floats | None = None
+    frac: Floats | None = None
+    energy_per_atom: float | None = None
+    max_force: float | None = None
+    max_stress: float | None = None
+    converged: bool | None = None
+    n_steps: int | None = None
+    volume_change: float | None = None
+
+
+Start = tuple[Floats, Ints, Floats]  # cell (3, 3) [A], atomic numbers (n,), fractional coordinates (n, 3)
+
+
+def relax_set(
+    crystals: CrystalSet,
+    *,
+    potential: str = "chgnet",
+    spec: RelaxSpec | None = None,
+    selection: SelectionSpec | None = None,
+    run: Run,
+    time_box_seconds: float | None = None,
+) -> CrystalSet:
+    """Relax a set of crystals, row for row.
+
+    :param selection: which rows to relax; the others get status ``skipped`` and the rule as reason.
+    :param time_box_seconds: seconds after which the rows that are left get status ``timeout``: a safety net, since
+        what it cuts off depends on the machine.
+    :returns: relaxed crystals with ``energy_per_atom``, ``max_force``, ``max_stress``, ``converged``, ``n_steps`` and
+        ``volume_change``; the metadata records potential, checkpoint hash and settings.
+    :raises ImpossibleRequest: if the potential is not registered.
+    :raises NotInstalled: if its package is missing.
+    :raises OutOfMemory: if a batch does not fit; a smaller ``batch_scale`` of the run helps.
+    """
+    spec = spec or RelaxSpec()
+    deadline = None if time_box_seconds is None else time.monotonic() + time_box_seconds
+    loaded = load_potential(potential, run.device)
+    reasons: list[str | None] = [None] * len(crystals)
+    with _single_threaded(run):
+        if selection is not None:
+            reasons = select_rows(crystals, selection, loaded, run)
+
+        def part(rows: range) -> CrystalSet:
+            return _relax_part(crystals, rows, reasons, loaded, spec, run, deadline)
+
+        relaxed = run.map_rows("relax", len(crystals), part, part_rows=PART_ROWS)
+    left = relaxed.column("status").count(schema.STATUS_TIMEOUT)
+    if left:
+        run.warn(f"The time box ended with {left} crystals not relaxed: this set is not reproducible.")
+    return relaxed.with_metadata(
+        method=loaded.info.method,
+        potential=loaded.record(),
+        relax_spec=asdict(spec),
+        selection=asdict(selection) if selection is not None else "none",
+    )
+
+
+def relax_many(
+    starts: Sequence[Start], loaded: LoadedPotential, spec: RelaxSpec, run: Run, deadline: float | None = None
+) -> list[Relaxed]:
+    """Relax crystals given as arrays, in their order.
+
+    On a CPU, ``run.threads`` threads share the work by position (k, k + threads, …), so that the result does not
+    depend on which of them is faster.
+    """
+    budget = int(max(1, BATCH_ATOMS["cuda" if run.device == "cuda" else "cpu"] * run.batch_scale))
+    lanes = 1 if run.device == "cuda" else max(1, min(run.threads, len(starts)))
+    indices = [list(range(lane, len(starts), lanes)) for lane in range(lanes)]
+
+    def work(mine: list[int]) -> list[Relaxed]:
+        return _Lane(starts, mine, loaded, spec, run, deadline, budget).run()
+
+    if lanes == 1:
+        return work(indices[0])
+    with ThreadPoolExecutor(lanes) as pool:
+        found = list(pool.map(work, indices))
+    ordered: list[Relaxed] = [found[k % lanes][k // lanes] for k in range(len(starts))]
+    return ordered
+
+
+class _single_threaded:  # noqa: N801 - a context manager
+    """Evaluate each batch with one torch thread: batches run side by side instead."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __enter__(self) -> None:
+        import torch
+
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        torch.set_num_threads(self.before)
+
+
+class _Lane:
+    """One thread's share: a queue, the crystals under way, and their results."""
+
+    def __init__(
+        self,
+        starts: Sequence[Start],
+        mine: list[int],
+        loaded: LoadedPotential,
+        spec: RelaxSpec,
+        run: Run,
+        deadline: float | None,
+        budget: int,
+    ) -> None:
+        self.starts, self.mine, self.loaded, self.spec = starts, mine, loaded, spec
+        self.job, self.deadline, self.budget = run, deadline, budget
+        self.queue = deque(mine)
+        self.active: dict[int, Fire] = {}
+        self.done: dict[int, Relaxed] = {}
+
+    def run(self) -> list[Relaxed]:
+        while self.queue or self.active:
+            self.job.check_time()
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                for index in [*self.active, *self.queue]:
+                    self.done[index] = Relaxed(
+                        schema.STATUS_TIMEOUT,
+                        "the time box ended before this crystal was relaxed; this is not reproducible: relax it again",
+                    )
+                self.loaded.compute.forget(list(self.active))
+                break
+            self._admit()
+            self._advance()
+        return [self.done[index] for index in self.mine]
+
+    def _admit(self) -> None:
+        room = self.budget - sum(f.n for f in self.active.values())
+        while self.queue and (not self.active or len(self.starts[self.queue[0]][1]) <= room):
+            index = self.queue.popleft()
+            cell, numbers, frac = self.starts[index]
+            fire = Fire(numbers, cell.copy(), frac, self.spec.relax_cell, self.spec.max_step)
+            self.active[index] = fire
+            room -= fire.n
+
+    def _advance(self) -> None:
+        keys = tuple(self.active)
+        fires = [self.active[k] for k in keys]
+        batch = CellBatch(
+            numbers=np.concatenate([f.numbers for f in fires]),
+            positions=np.concatenate([f.positions for f in fires]),
+            cells=np.stack([f.cell for f in fires]),
+            counts=np.array([f.n for f in fires], dtype=np.int64),
+            keys=keys,
+        )
+        found = _evaluate(self.loaded, batch)
+        starts = batch.starts
+        for b, (key, fire) in enumerate(zip(keys, fires, strict=True)):
+            forces = found.forces[starts[b] : starts[b + 1]]
+            energy, stress = float(found.energies[b]), found.stresses[b]
+            first_volume = abs(float(np.linalg.det(self.starts[key][0])))
+            ratio = float(batch.volumes[b]) / first_volume
+            ended = self._lost(fire, energy, forces, stress, ratio, float(found.shortest[b]), int(found.isolated[b]))
+            if ended is None:
+                total = fire.generalised_forces(forces, stress)
+                worst = float(np.sqrt((total * total).sum(axis=1).max()))
+                if worst > self.spec.fmax and fire.n_steps < self.spec.max_steps:
+                    fire.step(total)
+                    continue
+                ended = Relaxed(
+                    status=schema.STATUS_OK,
+                    cell=fire.cell,
+                    frac=fire.positions @ np.linalg.inv(fire.cell),
+                    energy_per_atom=energy / fire.n,
+                    max_force=float(np.sqrt((forces * forces).sum(axis=1).max())),
+                    max_stress=float(np.abs(stress).max()) * EV_PER_A3_IN_GPA,
+                    converged=worst <= self.spec.fmax,
+                    n_steps=fire.n_steps,
+                    volume_change=ratio - 1.0,
+                )
+            self.done[key] = ended
+            del self.active[key]
+            self.loaded.compute.forget([key])
+
+    def _lost(
+        self, fire: Fire, energy: float, forces: Floats, stress: Floats, ratio: float, shortest: float, isolated: int
+    ) -> Relaxed | None:
+        """Return the failure of a crystal that is beyond relaxing, None if it may go on."""
+        spec = self.spec
+        reason = None
+        if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(stress).all()):
+            reason = "energy, forces or stress are not finite"
+        elif ratio > spec.max_volume_ratio:
+            reason = f"the cell exploded to {ratio:.2f} times its first volume"
+        elif ratio < spec.min_volume_ratio:
+            reason = f"the cell collapsed to {ratio:.2f} times its first volume"
+        elif shortest < spec.min_distance:
+            reason = f"two atoms came within {shortest:.2f} A of each other"
+        elif isolated:
+            reason = f"{isolated} of {fire.n} atoms have no neighbour within reach of the potential (isolated atoms)"
+        if reason is None:
+            return None
+        return Relaxed(schema.STATUS_FAILED, f"{reason} after {fire.n_steps} steps", n_steps=fire.n_steps)
+
+
+def _evaluate(loaded: LoadedPotential, batch: CellBatch) -> Any:
+    try:
+        return loaded.compute.evaluate(batch)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+            raise OutOfMemory(
+                f"{len(batch.numbers)} atoms in one evaluation do not fit into memory; use a smaller batch_scale."
+            ) from error
+        raise
+
+
+def _relax_part(
+    crystals: CrystalSet,
+    rows: range,
+    reasons: list[str | None],
+    loaded: LoadedPotential,
+    spec: RelaxSpec,
+    run: Run,
+    deadline: float | None,
+) -> CrystalSet:
+    results: dict[int, Relaxed] = {}
+    starts: list[Start] = []
+    chosen: list[int] = []
+    for row in rows:
+        record = crystals.get(row)
+        if record["status"] != schema.STATUS_OK or record["lattice"] is None:
+            results[row] = Relaxed(schema.STATUS_FAILED, f"there is no crystal to relax: {record['reason']}")
+        elif reasons[row] is not None:
+            results[row] = Relaxed(schema.STATUS_SKIPPED, reasons[row])
+        elif not loaded.info.covers(record["numbers"]):
+            results[row] = Relaxed(
+                schema.STATUS_FAILED, f"{loaded.info.method} does not cover all elements of {record['reduced_formula']}"
+            )
+        else:
+            start = _start(record)
+            if isinstance(start, str):
+                results[row] = Relaxed(schema.STATUS_FAILED, start)
+            else:
+                starts.append(start)
+                chosen.append(row)
+    if starts:
+        results.update(zip(chosen, relax_many(starts, loaded, spec, run, deadline), strict=True))
+    return _pack(crystals, rows, [results[row] for row in rows], loaded.info.method)
+
+
+def _start(record: dict[str, Any]) -> Start | str:
+    cell = np.array(record["lattice"], dtype=float).reshape(3, 3)
+    frac = np.array(record["frac_coords"], dtype=float).reshape(-1, 3)
+    if not (np.isfinite(cell).all() and np.isfinite(frac).all()):
+        return "a coordinate is not a finite number"
+    if len(frac) == 0 or len(frac) != len(record["numbers"]):
+        return f"it has {len(record['numbers'])} atoms but {len(frac)} positions"
+    if abs(float(np.linalg.det(cell))) < 0.1 * len(frac):
+        return "the cell is flat: its volume is below 0.1 A^3 per atom"
+    return cell, np.array(record["numbers"], dtype=np.int64), frac
+
+
+def _pack(crystals: CrystalSet, rows: range, results: list[Relaxed], method: str) -> CrystalSet:
+    from pymatgen.core import Lattice, Structure
+
+    structures = [
+        Structure(Lattice(r.cell), crystals.get(row)["numbers"], np.mod(r.frac, 1.0))
+        if r.cell is not None and r.frac is not None
+        else None
+        for row, r in zip(rows, results, strict=True)
+    ]
+    packed = CrystalSet.from_structures(
+        structures,
+        reasons=[r.reason for r in results],
+        parent_input="crystals",
+        parent_rows=rows,
+        columns={
+            schema.property_field("energy_per_atom", method): [r.energy_per_atom for r in results],
+            schema.property_field("max_force", method): [r.max_force for r in results],
+            schema.property_field("max_stress", method): [r.max_stress for r in results],
+            pa.field("converged", pa.bool_()): [r.converged for r in results],
+            pa.field("n_steps", pa.int32()): [r.n_steps for r in results],
+            pa.field("volume_change", pa.float64()): [r.volume_change for r in results],
+        },
+    )
+    status = pa.array([r.status for r in results], type=pa.string())
+    return packed.with_columns({pa.field("status", pa.string(), nullable=False): status})
