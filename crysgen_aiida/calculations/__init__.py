@@ -1,0 +1,1 @@
+"""Calculation jobs that run the worker, the parser that reads its result, and the small functions around them."""

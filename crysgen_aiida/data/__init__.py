@@ -1,0 +1,1 @@
+"""AiiDA node types: packed sets, trained generators, and the adapter to structure nodes."""

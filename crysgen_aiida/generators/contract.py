@@ -45,6 +45,7 @@ class GeneratorInfo:
     :param presets: named overrides of the spec, e.g. ``{"tiny": {"model": {"layers": 4}}}``.
     :param conditions: names a user may condition on, of properties or of :data:`STRUCTURAL_CONDITIONS`;
         the trained model says which of them it was trained with.
+    :param imposed: those of them that every model serves without having been trained with them.
     :param sequence_columns: payload columns of its sequences, name to Arrow type, e.g. ``{"sequence": "string"}``.
     :param citation: the paper.
     :param install: the pip requirement that provides it.
@@ -59,6 +60,7 @@ class GeneratorInfo:
     citation: str
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     install: str = "crysgen-aiida"
+    imposed: tuple[str, ...] = ()
 
     def load(self) -> Generator:
         """Import and instantiate the implementation.
@@ -93,7 +95,7 @@ class GeneratorInfo:
 
         :raises ImpossibleRequest: naming what can be asked for.
         """
-        able = trained if trained is not None else self.conditions
+        able = (*trained, *self.imposed) if trained is not None else self.conditions
         for name in conditions:
             if name not in STRUCTURAL_CONDITIONS:
                 get_property(name)

@@ -1,0 +1,197 @@
+"""The calculation jobs, one a verb: what each takes, makes and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from aiida import orm
+
+from crysgen_aiida.calculations.base import WorkerCalculation
+from crysgen_aiida.crystals.errors import CrysgenError
+from crysgen_aiida.data.generator import GeneratorData
+from crysgen_aiida.data.packed import (
+    CrystalSetData,
+    PropertyTableData,
+    ReferenceEnergiesData,
+    SequenceSetData,
+)
+from crysgen_aiida.generators.contract import get_generator
+
+
+class PrepareCalculation(WorkerCalculation):
+    """Encode a data set into what a generator learns from."""
+
+    CACHE_VERSION = 1
+    VERB = "prepare"
+    SETS: ClassVar = {"crystals": CrystalSetData}
+    OUTPUTS: ClassVar = {"training_set": SequenceSetData}
+    NAMES_GENERATOR = True
+
+    @classmethod
+    def validate_together(cls, inputs: Mapping[str, Any]) -> str | None:
+        return spec_problem(inputs, inputs["generator_name"].value)
+
+
+class TrainCalculation(WorkerCalculation):
+    """Train a generator, or fine-tune one with ``start_from``."""
+
+    CACHE_VERSION = 1
+    VERB = "train"
+    SETS: ClassVar = {"training_set": SequenceSetData}
+    OPTIONAL_SETS: ClassVar = {"start_from": GeneratorData}
+    OUTPUTS: ClassVar = {"generator": GeneratorData}
+    NAMES_GENERATOR = True
+
+    @classmethod
+    def validate_together(cls, inputs: Mapping[str, Any]) -> str | None:
+        name, start = inputs["generator_name"].value, inputs.get("start_from", None)
+        if start is not None and start.generator != name:
+            return (
+                f"`start_from` is a {start.generator}, but `generator_name` is {name}; give one of the same generator."
+            )
+        return spec_problem(inputs, name)
+
+
+class SampleCalculation(WorkerCalculation):
+    """Sample sequences from a trained generator under conditions."""
+
+    CACHE_VERSION = 1
+    VERB = "sample"
+    SETS: ClassVar = {"generator": GeneratorData}
+    OUTPUTS: ClassVar = {"sequences": SequenceSetData}
+    PARAMETERS: ClassVar = {
+        "n": "number of sequences",
+        "conditions": "registered property or structural condition to the value wanted, or a list of values to cycle",
+    }
+
+    @classmethod
+    def validate_values(cls, values: Mapping[str, Any]) -> str | None:
+        n = values.get("n")
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            return f"n is {n!r}; give the number of sequences to sample, 1 or more."
+        if not isinstance(values.get("conditions", {}), Mapping):
+            return "conditions must map names to values, e.g. {'band_gap': 2.0}."
+        return None
+
+    @classmethod
+    def validate_together(cls, inputs: Mapping[str, Any]) -> str | None:
+        generator = inputs["generator"]
+        conditions = inputs["parameters"].get_dict().get("conditions", {})
+        try:
+            get_generator(generator.generator).check_conditions(conditions, tuple(generator.conditions))
+        except CrysgenError as error:
+            return str(error)
+        return spec_problem(inputs, generator.generator)
+
+
+class DecodeCalculation(WorkerCalculation):
+    """Turn sequences into crystals; a sequence that cannot be turned gets a row with the reason."""
+
+    CACHE_VERSION = 1
+    VERB = "decode"
+    SETS: ClassVar = {"sequences": SequenceSetData}
+    OUTPUTS: ClassVar = {"crystals": CrystalSetData}
+    NAMES_GENERATOR = True
+
+    @classmethod
+    def validate_together(cls, inputs: Mapping[str, Any]) -> str | None:
+        return spec_problem(inputs, inputs["generator_name"].value)
+
+
+class RelaxCalculation(WorkerCalculation):
+    """Relax atoms and cells with a potential; rows not selected are kept, with the rule that left them out."""
+
+    CACHE_VERSION = 1
+    VERB = "relax"
+    SETS: ClassVar = {"crystals": CrystalSetData}
+    OUTPUTS: ClassVar = {"crystals": CrystalSetData}
+    PARAMETERS: ClassVar = {
+        "potential": "name and settings of the potential, {'name': 'chgnet'}",
+        "relax": "limits and thresholds of the relaxation: fmax, max_steps and so on",
+        "selection": "which crystals to relax, {'n': 64}, all if absent",
+        "time_box_seconds": "wall-clock box; what does not fit gets status timeout and is not reproducible",
+    }
+
+    @classmethod
+    def validate_values(cls, values: Mapping[str, Any]) -> str | None:
+        potential = values.get("potential", {"name": "chgnet"})
+        if not isinstance(potential, Mapping) or not isinstance(potential.get("name"), str):
+            return "potential must name one, e.g. {'name': 'chgnet'}."
+        box = values.get("time_box_seconds")
+        if box is not None and not (isinstance(box, (int, float)) and box > 0):
+            return f"time_box_seconds is {box!r}; give seconds, or leave it out for none."
+        return None
+
+    def _subject(self) -> str:
+        return str(self.inputs.parameters.get_dict().get("potential", {"name": "chgnet"})["name"])
+
+    def _versioned_parameters(self) -> dict[str, Any]:
+        # the default potential is a choice too: it must be in the hash by name and weights
+        return {"potential": {"name": "chgnet"}, **self.inputs.parameters.get_dict()}
+
+
+class ScreenCalculation(WorkerCalculation):
+    """Judge crystals by a named protocol: validity, uniqueness, novelty, energy, conditions met."""
+
+    CACHE_VERSION = 1
+    VERB = "screen"
+    SETS: ClassVar = {"crystals": CrystalSetData, "reference": ReferenceEnergiesData}
+    OPTIONAL_SETS: ClassVar = {"unrelaxed": CrystalSetData, "sequences": SequenceSetData}
+    NAMESPACES: ClassVar = {"known": CrystalSetData}
+    OUTPUTS: ClassVar = {"table": PropertyTableData}
+    PARAMETERS: ClassVar = {
+        "protocol": "named set of definitions and thresholds",
+        "requested": "conditions the crystals were asked to meet",
+        "overrides": "settings of the protocol that differ",
+    }
+
+    def _subject(self) -> str:
+        return str(self.inputs.parameters.get_dict().get("protocol", "mattergen"))
+
+
+class ReferenceCalculation(WorkerCalculation):
+    """Make reference energies from a relaxed set, elemental terminals included."""
+
+    CACHE_VERSION = 1
+    VERB = "reference"
+    SETS: ClassVar = {"crystals": CrystalSetData}
+    OUTPUTS: ClassVar = {"reference": ReferenceEnergiesData}
+    PARAMETERS: ClassVar = {"name": "name of the reference", "scheme": "energy scheme, self-consistent by default"}
+
+    @classmethod
+    def validate_values(cls, values: Mapping[str, Any]) -> str | None:
+        if not isinstance(values.get("name"), str) or not values["name"]:
+            return "name is missing; name the reference, so that a table can say what it was judged against."
+        return None
+
+    def _subject(self) -> str:
+        return str(self.inputs.parameters.get_dict()["name"])
+
+
+#: Every job by its verb, in the order of the line.
+BY_VERB: dict[str, type[WorkerCalculation]] = {
+    cls.VERB: cls
+    for cls in (
+        PrepareCalculation,
+        TrainCalculation,
+        SampleCalculation,
+        DecodeCalculation,
+        RelaxCalculation,
+        ScreenCalculation,
+        ReferenceCalculation,
+    )
+}
+
+
+def spec_problem(inputs: Mapping[str, Any], name: str) -> str | None:
+    """Return a sentence if ``name`` is not installed or its spec and preset are refused, else None."""
+    overrides: orm.Dict | None = inputs.get("spec", None)
+    preset: orm.Str | None = inputs.get("preset", None)
+    try:
+        get_generator(name).make_spec(
+            overrides.get_dict() if overrides is not None else None, preset.value if preset is not None else None
+        )
+    except CrysgenError as error:
+        return str(error)
+    return None

@@ -1,0 +1,201 @@
+"""``crysgen dataset``: sets of crystals to learn from and to compare with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from aiida.cmdline.groups import VerdiCommandGroup
+
+from crysgen_aiida.cli.output import emit, emit_record, format_option
+from crysgen_aiida.cli.profiles import with_profile
+
+
+@click.group("dataset", cls=VerdiCommandGroup)
+def dataset() -> None:
+    """Import, list, show and export data sets."""
+
+
+@dataset.command("import")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--label", default="", help="Name to call it by later; by default the file's name.")
+@click.option("--file-format", help="cif, poscar, extxyz, jsonl, json, csv or parquet; by default from the name.")
+@click.option("--method", help="What produced the property values, e.g. pbe-mp2020; needed if there are any.")
+@click.option(
+    "--property", "properties", multiple=True, metavar="NAME=COLUMN", help="Property to take from a column; repeatable."
+)
+@click.option("--structure-column", help="Column of a CSV file that holds the crystal.")
+@click.option("--source", help="Where the data come from: a DOI or an address.")
+@click.option("--license", "license_", help="Licence of the data.")
+@format_option
+@with_profile
+def import_(path: Path, label: str, file_format: str | None, method: str | None, properties: tuple[str, ...],
+            structure_column: str | None, source: str | None, license_: str | None, fmt: str) -> None:  # fmt: skip
+    """Import a file, or every file of a folder, as one data set.
+
+    Each crystal becomes a row; one that cannot be read is a row with the reason. The same content is stored once.
+    """
+    from crysgen_aiida.crystals.errors import EmptySet
+    from crysgen_aiida.crystals.formats import read_crystals
+    from crysgen_aiida.data.packed import CrystalSetData
+
+    chosen = _chosen(properties)
+    crystals = read_crystals(path, fmt=file_format, method=method, properties=chosen, structure_column=structure_column)
+    if not crystals.ok.any():
+        raise EmptySet(
+            f"None of the {len(crystals)} rows of {path.name} could be read; the first reason is: "
+            f"{crystals.column('reason')[0]}"
+        )
+    stated = {k: v for k, v in {"source": source, "license": license_}.items() if v}
+    if stated:
+        crystals = crystals.with_metadata(**stated)
+    count = _count(CrystalSetData)
+    node = CrystalSetData.get_or_create(crystals)
+    new = _count(CrystalSetData) > count
+    if label or not node.label:
+        node.label = label or path.name
+    failed = len(crystals) - int(crystals.ok.sum())
+    emit_record(
+        {
+            "pk": node.pk,
+            "uuid": node.uuid,
+            "label": node.label,
+            "new": new,
+            "rows": node.n_rows,
+            "failed": failed,
+            "content_hash": node.content_hash,
+        },
+        fmt,
+    )
+    if fmt == "table":
+        if not new:
+            click.echo("The profile had this content already; nothing was stored twice.", err=True)
+        for reason, n in _reasons(crystals)[:5]:
+            click.echo(f"  {n} row(s): {reason}", err=True)
+        ignored = node.metadata.get("ignored_columns")
+        if ignored:
+            click.echo(f"  columns not taken over: {', '.join(ignored)} (use --property NAME=COLUMN)", err=True)
+
+
+@dataset.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also the sets that runs made.")
+@format_option
+@with_profile
+def list_(everything: bool, fmt: str) -> None:
+    """List the data sets: those that were imported, not made by a run."""
+    from aiida import orm
+
+    from crysgen_aiida.cli.nodes import summary
+    from crysgen_aiida.data.packed import CrystalSetData
+    from crysgen_aiida.store.candidates import creator_of
+
+    query = orm.QueryBuilder().append(CrystalSetData, tag="set").order_by({"set": {"id": "asc"}})
+    rows = []
+    for node in query.all(flat=True):
+        creator = creator_of(node)
+        if creator is not None and not everything:
+            continue
+        row = {**summary(node), "rows": node.n_rows, "ok": node.n_ok, "properties": sorted(node.column_stats)}
+        if everything:
+            row["made by"] = creator.process_label if creator is not None else None
+        rows.append(row)
+    emit(rows, fmt, empty="No data set yet; run `crysgen dataset import FILE`.")
+
+
+@dataset.command("show")
+@click.argument("dataset_id", metavar="DATASET")
+@format_option
+@with_profile
+def show(dataset_id: str, fmt: str) -> None:
+    """Show a data set: size, properties with unit, range and method, what failed and why."""
+    node = _load(dataset_id)
+    table = node.table
+    record = {
+        "pk": node.pk,
+        "uuid": node.uuid,
+        "label": node.label,
+        "rows": node.n_rows,
+        "ok": node.n_ok,
+        "content_hash": node.content_hash,
+        "schema_version": node.schema_version,
+    }
+    record.update({k: v for k, v in node.metadata.items() if k != "ignored_columns"})
+    properties = []
+    for name, stats in node.column_stats.items():
+        field = table.arrow.schema.field(name).metadata or {}
+        properties.append(
+            {
+                "property": name,
+                "unit": field.get(b"unit", b"").decode(),
+                "method": field.get(b"method", b"").decode(),
+                "n": stats["n_valid"],
+                "min": stats.get("min"),
+                "max": stats.get("max"),
+            }
+        )
+    reasons = [{"rows": n, "reason": reason} for reason, n in _reasons(table)]
+    if fmt == "json":
+        emit_record({**record, "properties": properties, "failures": reasons}, fmt)
+        return
+    if fmt == "csv":
+        emit(properties, fmt)
+        return
+    emit_record(record)
+    click.echo()
+    emit(properties, empty="No property columns.")
+    if reasons:
+        click.echo()
+        emit(reasons)
+
+
+@dataset.command("export")
+@click.argument("dataset_id", metavar="DATASET")
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--file-format", help="cif, poscar, extxyz, jsonl, json (OPTIMADE), csv or parquet.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+@with_profile
+def export(dataset_id: str, path: Path, file_format: str | None, overwrite: bool) -> None:
+    """Write a data set to a file, in the format its name says."""
+    from crysgen_aiida.crystals.writers import write_crystals
+
+    node = _load(dataset_id)
+    if path.exists() and not overwrite:
+        raise click.ClickException(f"{path} exists already; choose another name or add --overwrite.")
+    left_out = write_crystals(node.table, path, fmt=file_format)
+    click.echo(f"Wrote {node.n_rows - len(left_out)} of {node.n_rows} rows to {path}.")
+    if left_out:
+        said = f"{len(left_out)} row(s) hold no crystal; csv, jsonl and parquet keep them with their reason."
+        click.echo(said, err=True)
+
+
+def _load(text: str) -> Any:
+    from crysgen_aiida.cli.nodes import load
+    from crysgen_aiida.data.packed import CrystalSetData
+
+    return load(text, CrystalSetData, "data set")
+
+
+def _chosen(properties: tuple[str, ...]) -> dict[str, str] | None:
+    chosen = {}
+    for text in properties:
+        name, equals, column = text.partition("=")
+        if not equals:
+            column = name
+        chosen[name.strip()] = column.strip()
+    return chosen or None
+
+
+def _count(kind: Any) -> int:
+    from aiida import orm
+
+    return int(orm.QueryBuilder().append(kind).count())
+
+
+def _reasons(crystals: Any) -> list[tuple[str, int]]:
+    from collections import Counter
+
+    status = crystals.column("status")
+    reasons = crystals.column("reason")
+    counted = Counter(r for s, r in zip(status, reasons, strict=True) if s != "ok")
+    return counted.most_common()

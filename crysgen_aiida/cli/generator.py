@@ -1,0 +1,181 @@
+"""``crysgen generator``: train, look at, bring in and take out generators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from aiida.cmdline.groups import VerdiCommandGroup
+
+from crysgen_aiida.cli.output import emit, emit_record, format_option
+from crysgen_aiida.cli.profiles import with_profile
+
+
+@click.group("generator", cls=VerdiCommandGroup)
+def generator() -> None:
+    """Train, list, show, export and import generators."""
+
+
+@generator.command("train")
+@click.argument("dataset", metavar="DATASET")
+@click.option("--generator", "name", default="mattergpt", show_default=True, help="Name of the system.")
+@click.option("--preset", help="Named settings, e.g. tiny, small, starter, paper.")
+@click.option("--protocol", default="balanced", show_default=True, help="fast, balanced or paper.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of the spec; repeatable.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="Threads the worker may use.")
+@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs to ask for.")
+@click.option("--start-from", metavar="GENERATOR", help="Fine-tune this generator.")
+@click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default.")
+@click.option("--label", default="", help="Name to call the generator by.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends.")
+@with_profile
+def train(dataset: str, name: str, preset: str | None, protocol: str, settings: tuple[str, ...], seed: int,
+          threads: int | None, gpus: int, start_from: str | None, code: str | None, label: str,
+          wait: bool) -> None:  # fmt: skip
+    """Train a generator on DATASET (pk, uuid or label of a data set)."""
+    from aiida import orm
+
+    from crysgen_aiida.cli.following import follow, require_ok
+    from crysgen_aiida.cli.nodes import load
+    from crysgen_aiida.cli.settings import nested
+    from crysgen_aiida.cli.setup import default_code
+    from crysgen_aiida.cli.submit import checked
+    from crysgen_aiida.data.generator import GeneratorData
+    from crysgen_aiida.data.packed import CrystalSetData
+    from crysgen_aiida.generators.contract import get_generator
+    from crysgen_aiida.workchains.train_generator import TrainGeneratorWorkChain
+
+    spec = nested(settings)
+    get_generator(name).make_spec(spec, preset)  # refuse here, before anything is submitted
+    options = {k: v for k, v in {"threads": threads, "gpus": gpus or None}.items() if v}
+    builder = TrainGeneratorWorkChain.get_builder_from_protocol(
+        orm.load_code(code) if code else default_code(),
+        load(dataset, CrystalSetData, "data set"),
+        protocol=protocol,
+        generator=name,
+        preset=preset,
+        spec=spec or None,
+        seed=seed,
+        start_from=load(start_from, GeneratorData, "generator") if start_from else None,
+        options=options or None,
+    )
+    process = checked(builder)
+    click.echo(f"Submitted training {process.pk}; follow it with `crysgen run status {process.pk}`.", err=True)
+    if not wait:
+        return
+    follow([process], "train", tell=lambda text: click.echo(f"  {text}", err=True))
+    require_ok([process])
+    node = process.outputs["generator"]
+    node.label = label or node.label
+    emit_record(_record(node))
+
+
+@generator.command("list")
+@format_option
+@with_profile
+def list_(fmt: str) -> None:
+    """List the generators of the profile."""
+    from aiida import orm
+
+    from crysgen_aiida.data.generator import GeneratorData
+
+    query = orm.QueryBuilder().append(GeneratorData, tag="node").order_by({"node": {"id": "asc"}})
+    rows = [_record(node) for node in query.all(flat=True)]
+    columns = ["pk", "uuid", "label", "generator", "parameters", "conditions", "val_loss", "trained here"]
+    emit(rows, fmt, columns=columns, empty="No generator yet; run `crysgen quickstart` or `crysgen generator train`.")
+
+
+@generator.command("show")
+@click.argument("generator_id", metavar="GENERATOR")
+@format_option
+@with_profile
+def show(generator_id: str, fmt: str) -> None:
+    """Show a generator: what it can be conditioned on, what it learned from, its loss curve."""
+    from crysgen_aiida.cli.output import readable
+    from crysgen_aiida.store.support import training_set_of
+
+    node = _load(generator_id)
+    training = training_set_of(node)
+    record = {**_record(node), "weights_hash": node.weights_hash, "seed": node.seed, "spec": node.spec}
+    if training is not None:
+        record["training_set"] = training.uuid
+        record["training_rows"] = training.n_ok
+        record["labels"] = {k: v["n_valid"] for k, v in training.column_stats.items()}
+    history = node.history()
+    if fmt == "json":
+        emit_record({**record, "history": history}, fmt)
+        return
+    if fmt == "csv":
+        emit(history, fmt)
+        return
+    emit_record(record)
+    losses = [h for h in history if isinstance(h.get("val_loss"), (int, float))]
+    if losses:
+        click.echo("\nvalidation loss  " + sparkline([float(h["val_loss"]) for h in losses]))
+        click.echo(f"                 {readable(losses[0]['val_loss'])} → {readable(losses[-1]['val_loss'])}")
+
+
+@generator.command("export")
+@click.argument("generator_id", metavar="GENERATOR")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--overwrite", is_flag=True, help="Write into a folder that exists.")
+@with_profile
+def export(generator_id: str, folder: Path, overwrite: bool) -> None:
+    """Write a generator's four files into FOLDER. For the graph as well use `verdi archive create`."""
+    node = _load(generator_id)
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise click.ClickException(f"{folder} is not empty; choose another folder or add --overwrite.")
+    node.write(folder)
+    click.echo(f"Wrote generator {node.uuid[:8]} to {folder}; `crysgen generator import {folder}` brings it in.")
+
+
+@generator.command("import")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--label", default="", help="Name to call it by.")
+@format_option
+@with_profile
+def import_(folder: Path, label: str, fmt: str) -> None:
+    """Bring in a generator from its four files. Its training is unknown to the graph.
+
+    A run of the worker made elsewhere keeps its origin with `crysgen run import` instead.
+    """
+    from crysgen_aiida.data.generator import GeneratorData
+
+    node = GeneratorData.get_or_create(folder)
+    if label:
+        node.label = label
+    emit_record(_record(node), fmt)
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """Return a curve drawn with block characters, at most ``width`` of them."""
+    if len(values) > width:
+        values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    low, high = min(values), max(values)
+    steps = "▁▂▃▄▅▆▇█"
+    span = high - low or 1.0
+    return "".join(steps[min(len(steps) - 1, int((v - low) / span * len(steps)))] for v in values)
+
+
+def _load(text: str) -> Any:
+    from crysgen_aiida.cli.nodes import load
+    from crysgen_aiida.data.generator import GeneratorData
+
+    return load(text, GeneratorData, "generator")
+
+
+def _record(node: Any) -> dict[str, Any]:
+    from crysgen_aiida.cli.nodes import summary
+    from crysgen_aiida.store.candidates import creator_of
+
+    return {
+        **summary(node),
+        "uuid": node.uuid,
+        "generator": f"{node.generator} {node.generator_version}",
+        "parameters": node.n_parameters,
+        "conditions": node.conditions,
+        "val_loss": node.val_loss,
+        "trained here": creator_of(node) is not None,
+    }

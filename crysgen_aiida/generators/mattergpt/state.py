@@ -1,0 +1,114 @@
+"""The state of a training run on disk: safetensors with JSON in its header, replaced atomically."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from crysgen_aiida.generators.mattergpt.checkpoint import write_atomic
+from crysgen_aiida.generators.mattergpt.model import Transformer
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Progress:
+    """How far a training run is. Sums are kept exactly (JSON writes every digit of a float)."""
+
+    epoch: int = 0
+    step: int = 0
+    step_in_epoch: int = 0
+    loss_sum: float = 0.0
+    n_targets: int = 0
+    best_loss: float | None = None
+    best_epoch: int = 0
+    epochs_since_best: int = 0
+    stopped: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return bool(self.stopped)
+
+    def close_epoch(self, entry: dict[str, Any], judged: float, *, has_val: bool) -> None:
+        """Book an epoch. Without held-out strings the last epoch is the best one."""
+        self.history.append(entry)
+        if not has_val or self.best_loss is None or judged < self.best_loss:
+            self.best_loss, self.best_epoch, self.epochs_since_best = judged, self.epoch, 0
+        else:
+            self.epochs_since_best += 1
+        self.epoch += 1
+        self.step_in_epoch, self.loss_sum, self.n_targets = 0, 0.0, 0
+
+
+class StateFile:
+    """Saves and finds the training state.
+
+    :param folder: where it lives.
+    :param key: hash of everything that decides the result; a state with another key is not used.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.best_path, self.key = folder / "state.safetensors", folder / "best.safetensors", key
+
+    def save(self, model: Transformer, optimizer: torch.optim.AdamW, progress: Progress) -> None:
+        """Save the weights, the optimiser's moments and the counters."""
+        tensors = {f"model.{name}": w for name, w in model.state_dict().items()}
+        for name, parameter in model.named_parameters():
+            for moment in _MOMENTS:
+                if moment in optimizer.state[parameter]:
+                    tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+        self._write(self.path, tensors, {"progress": json.dumps(asdict(progress))})
+
+    def save_best(self, model: Transformer) -> None:
+        """Keep the present weights as the best."""
+        self._write(self.best_path, model.state_dict(), {})
+
+    def load(self, model: Transformer, optimizer: torch.optim.AdamW) -> Progress | None:
+        """Restore the state, or return None if there is none of this run. A damaged file counts as none."""
+        found = self._read(self.path)
+        if found is None or "progress" not in found[1]:
+            return None
+        tensors, metadata = found
+        progress = Progress(**json.loads(metadata["progress"]))
+        if progress.history and "val_loss" in progress.history[0] and self._read(self.best_path) is None:
+            return None
+        model.load_state_dict({n.removeprefix("model."): w for n, w in tensors.items() if n.startswith("model.")})
+        for name, parameter in model.named_parameters():
+            if f"exp_avg.{name}" in tensors:
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(progress.step), device=parameter.device),
+                    **{m: tensors[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS},
+                }
+        return progress
+
+    def load_best(self) -> dict[str, Tensor] | None:
+        """Return the best weights; None without held-out strings, where the last weights count."""
+        found = self._read(self.best_path)
+        return found[0] if found else None
+
+    def _write(self, path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+        held = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        write_atomic(path, save(held, {**metadata, "key": self.key}))
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = dict(file.metadata() or {})
+                if metadata.get("key") != self.key:
+                    return None
+                return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
+        except (SafetensorError, OSError, ValueError):
+            return None

@@ -1,0 +1,65 @@
+"""What several verbs need: the generator of the job, and the promises of the contract checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from crysgen_aiida.crystals import schema
+from crysgen_aiida.crystals.errors import BadInput, CrysgenError
+from crysgen_aiida.crystals.table import PackedTable
+from crysgen_aiida.generators.contract import Generator, GeneratorInfo, build_spec, get_generator
+from crysgen_aiida.worker.job import Job
+
+T = TypeVar("T", bound=PackedTable)
+
+
+def load_generator(job: Job) -> tuple[GeneratorInfo, Generator, Any]:
+    """Return the info, the implementation and the spec of the job's generator."""
+    assert job.generator is not None
+    info = get_generator(job.generator.name)
+    spec = info.make_spec(job.generator.spec, job.generator.preset)
+    return info, info.load(), spec
+
+
+def make_settings(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """Build a frozen dataclass of settings from a job's parameters.
+
+    :raises BadInput: if a value is outside what the settings allow.
+    """
+    try:
+        return build_spec(cls, values, where)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"The settings {where.rstrip('.')} are not usable: {error}") from error
+
+
+def expect_rows(output: PackedTable, n: int, who: str) -> None:
+    """Refuse an output that has not one row for each row of the input: rows are never dropped.
+
+    :raises CrysgenError: naming the generator or step that broke the contract.
+    """
+    if len(output) != n:
+        raise CrysgenError(
+            f"{who} returned {len(output)} rows for {n}; every row must come back, a failure as a row with a reason."
+        )
+
+
+def with_parents(output: T, label: str) -> T:
+    """Return ``output`` with lineage: row i comes from row i of the input ``label``, unless it says so itself."""
+    n = len(output)
+    named = output.column("parent_input")
+    if all(name == label for name in named) and None not in output.column("parent_row"):
+        return output
+    if any(name is not None for name in named):
+        raise CrysgenError(
+            f"The output names {sorted({str(name) for name in named})} as its parent, but it comes from {label!r}."
+        )
+    fields = {field.name: field for field in schema.required_schema(output.kind)}
+    return output.with_columns(
+        {
+            fields["parent_input"]: pa.array([label] * n, type=pa.string()),
+            fields["parent_row"]: pa.array(range(n), type=pa.int64()),
+        }
+    )

@@ -1,0 +1,217 @@
+"""Processes killed at random, limits reached, memory and disk run out: everything ends, nothing is done twice.
+
+``CRYSGEN_KILLS`` sets the number of daemon kills (4 by default); ``benchmarks/faults.py`` runs twenty.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.daemon]
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = {"device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def faults():
+    """The driver of the benchmark."""
+    spec = importlib.util.spec_from_file_location("faults", ROOT / "benchmarks" / "faults.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["faults"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def code(aiida_profile):
+    from aiida_fixtures import make_code, make_computer
+
+    return make_code(make_computer("localhost", "core.direct"))
+
+
+@pytest.fixture(scope="module")
+def small(faults, code, sixth_generator):
+    """A generator of the sixth kind."""
+    return faults.trained(code)
+
+
+def test_the_daemon_killed_at_random_times(faults, daemon, code, small):
+    hashes = faults.undisturbed(code, small)
+    for kind, phase, delay in faults.plan(int(os.environ.get("CRYSGEN_KILLS", "4")), seed=7):
+        trial = faults.run_trial(daemon, code, small, hashes, kind, phase, delay)
+        assert trial.ended_ok == trial.processes, trial
+        assert trial.units_once == trial.hashes_equal == trial.jobs, trial
+
+
+# -- the worker itself -------------------------------------------------------------------------------------------------
+
+
+def inputs_of(verb, code, small, crystals, sequences):
+    """A job of each verb that takes a few parts or checkpoints."""
+    from aiida import orm
+
+    common = {"code": code, "metadata": {"options": CPU, "disable_cache": True}}
+    return {
+        "train": {
+            **common,
+            "training_set": sequences["training_set"],
+            "generator_name": orm.Str("mattergpt"),
+            "preset": orm.Str("test"),
+            "spec": orm.Dict({"training": {"epochs": 60, "checkpoint_steps": 1}}),
+        },
+        "sample": {**common, "generator": small, "parameters": orm.Dict({"n": 9600, "conditions": {}})},
+        "decode": {**common, "sequences": sequences["sequences"], "generator_name": orm.Str("substitution")},
+        "relax": {**common, "crystals": crystals, "parameters": orm.Dict({"relax": {"max_steps": 40, "fmax": 0.001}})},
+    }[verb]
+
+
+@pytest.fixture(scope="module")
+def material(code, small, salts):
+    """Enough of everything for a job of several parts."""
+    from aiida import orm
+    from aiida.engine import run_get_node
+
+    from crysgen_aiida.calculations.verbs import PrepareCalculation, SampleCalculation
+    from crysgen_aiida.crystals.crystal_set import CrystalSet
+    from crysgen_aiida.data.packed import CrystalSetData
+
+    options = {"code": code, "metadata": {"options": CPU}}
+    many = CrystalSet.concat([salts] * 8)  # 96 rows: three parts of a relaxation
+    parameters = orm.Dict({"n": 1280, "conditions": {}})
+    sampled = run_get_node(SampleCalculation, generator=small, parameters=parameters, **options)[1]
+    prepared = run_get_node(
+        PrepareCalculation,
+        crystals=CrystalSetData.get_or_create(salts),
+        generator_name="mattergpt",
+        preset="test",
+        **options,
+    )[1]
+    assert prepared.is_finished_ok, prepared.exit_message
+    return CrystalSetData.get_or_create(many), {
+        "sequences": sampled.outputs.sequences,
+        "training_set": prepared.outputs.training_set,
+    }
+
+
+@pytest.mark.parametrize("verb", ["train", "sample", "decode", "relax"])
+def test_the_worker_killed_goes_on_from_its_parts(daemon, code, small, material, await_processes, verb):
+    from aiida.engine import submit
+
+    from crysgen_aiida.workchains.base import BY_VERB
+
+    chain = submit(BY_VERB[verb], **{verb: inputs_of(verb, code, small, *material)})
+    folder = kill_worker_after_some_work(chain)
+    await_processes([chain], timeout=240)
+    assert chain.is_finished_ok, chain.exit_message
+    first, second = (node for node in sorted(chain.called, key=lambda n: n.pk))
+    assert (first.exit_status, second.exit_status) == (300, 0)
+    assert second.inputs.parent_folder.uuid == first.outputs.remote_folder.uuid
+    journals = [lines(Path(node.get_remote_workdir()) / "journal.jsonl") for node in (first, second)]
+    done = [{unit(u) for u in journal if not u.get("from_parent")} for journal in journals]
+    assert not done[0] & done[1], "finished parts were computed again"
+    if verb == "train":
+        assert progress_of(second)[0]["done"] > 1, "training started over"
+    else:
+        assert done[0]
+        taken = {unit(u) for u in journals[1] if u.get("from_parent")}
+        assert taken == done[0]
+    assert folder == Path(first.get_remote_workdir())
+
+
+def test_walltime_is_resumed(daemon, code, small, material, await_processes):
+    """The limit is the shortest that leaves the worker a few seconds; the rest is done by the second job."""
+    from aiida.engine import submit
+
+    from crysgen_aiida.workchains.base import RelaxBaseWorkChain
+
+    inputs = inputs_of("relax", code, small, *material)
+    inputs["metadata"] = {"options": {**CPU, "max_wallclock_seconds": 22}, "disable_cache": True}
+    chain = submit(RelaxBaseWorkChain, relax={**inputs, "parameters": endless()}, max_iterations=2)
+    await_processes([chain], timeout=240)
+    first, second = sorted(chain.called, key=lambda n: n.pk)
+    assert first.exit_status == 320, first.exit_message
+    assert second.inputs.parent_folder.uuid == first.outputs.remote_folder.uuid
+    assert chain.exit_status in (0, 401)
+
+
+def test_memory_runs_out_and_batches_become_smaller(daemon, code, small, material, await_processes):
+    """The first job may use hardly any memory; the chain tries with smaller batches, then says what to do."""
+    from aiida.engine import submit
+
+    from crysgen_aiida.workchains.base import RelaxBaseWorkChain
+
+    inputs = inputs_of("relax", code, small, *material)
+    options = {**CPU, "prepend_text": "ulimit -v 700000", "batch_scale": 1 / 32}
+    inputs["metadata"] = {"options": options, "disable_cache": True}
+    chain = submit(RelaxBaseWorkChain, relax=inputs)
+    await_processes([chain], timeout=240)
+    first, second = sorted(chain.called, key=lambda n: n.pk)
+    scales = [json.loads(n.base.repository.get_object_content("job.json"))["resources"]["batch_scale"] for n in (first, second)]
+    assert scales == [1 / 32, 1 / 64]
+    assert (first.exit_status, chain.exit_status) == (321, 321)
+    assert "give the job more memory" in chain.exit_message
+
+
+def test_a_full_disk_ends_the_chain_with_the_remedy(daemon, code, small, material, await_processes):
+    from aiida.engine import submit
+
+    from crysgen_aiida.workchains.base import SampleBaseWorkChain
+
+    inputs = inputs_of("sample", code, small, *material)
+    # no file larger than 16 KiB: the first finished part does not fit
+    inputs["metadata"] = {"options": {**CPU, "prepend_text": "ulimit -f 16"}, "disable_cache": True}
+    chain = submit(SampleBaseWorkChain, sample=inputs)
+    await_processes([chain], timeout=120)
+    assert chain.exit_status == 322, chain.exit_message
+    assert "free space, run again" in chain.exit_message
+    assert len(chain.called) == 1
+
+
+def endless():
+    from aiida import orm
+
+    return orm.Dict({"relax": {"max_steps": 100000, "fmax": 1e-9}})
+
+
+def unit(line):
+    return line["stage"], line["start"], line["stop"]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def progress_of(node):
+    return [p for p in lines(Path(node.get_remote_workdir()) / "progress.jsonl") if "done" in p]
+
+
+def kill_worker_after_some_work(chain, timeout=120.0):
+    """Kill -9 the worker of the chain's first job once it has left something to go on from; return its folder."""
+    import psutil
+
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        jobs = [node for node in chain.called if getattr(node, "get_remote_workdir", lambda: None)()]
+        if not jobs:
+            continue
+        folder = Path(jobs[0].get_remote_workdir())
+        some = lines(folder / "journal.jsonl") or [f for f in (folder / "state").rglob("*") if f.is_file()]
+        if not some:
+            continue
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            if process.info["cwd"] == str(folder) and "crysgen-worker" in " ".join(process.info["cmdline"] or []):
+                if "bash" in process.info["cmdline"][0]:
+                    continue
+                os.kill(process.pid, signal.SIGKILL)
+                return folder
+    raise TimeoutError("the worker could not be killed in the middle of its work")

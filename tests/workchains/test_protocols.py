@@ -1,0 +1,66 @@
+"""Protocols and recipes: every one builds, what is given last wins, mistakes are sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from crysgen_aiida.crystals.errors import ImpossibleRequest
+from crysgen_aiida.data.ranking import Query
+from crysgen_aiida.workchains.protocols import load_protocol, load_recipe, protocol_names, recipe_names
+
+CHAINS = ["train_generator", "inverse_design"]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_the_three_efforts_are_there_and_say_what_they_are_for(chain):
+    names = protocol_names(chain)
+    assert list(names) == ["fast", "balanced", "paper"]
+    assert all(len(text) > 20 for text in names.values())
+    assert load_protocol(chain) == load_protocol(chain, "balanced")
+
+
+def test_overrides_are_laid_over_and_unknown_ones_refused():
+    settings = load_protocol("inverse_design", "paper", {"relax": {"parameters": {"relax": {"fmax": 0.2}}}})
+    assert settings["relax"]["parameters"]["relax"] == {"fmax": 0.2, "max_steps": 500}
+    with pytest.raises(ImpossibleRequest, match="did you mean 'relax'"):
+        load_protocol("inverse_design", "fast", {"relaxx": {}})
+    with pytest.raises(ImpossibleRequest, match="did you mean 'paper'"):
+        load_protocol("inverse_design", "papr")
+    with pytest.raises(ImpossibleRequest, match="mattergpt-piezo"):
+        load_recipe("mattergpt-piez")
+
+
+@pytest.mark.parametrize("protocol", ["fast", "balanced", "paper"])
+def test_every_setting_of_a_protocol_is_one_the_worker_knows(protocol):
+    from crysgen_aiida.generators.contract import build_spec, deep_merge, get_generator
+    from crysgen_aiida.physics.relaxation import RelaxSpec
+    from crysgen_aiida.physics.selection import SelectionSpec
+    from crysgen_aiida.screening.protocols import get_protocol
+
+    info = get_generator("mattergpt")
+    for recipe in [None, *recipe_names()]:
+        over = load_recipe(recipe)["overrides"] if recipe else {}
+        settings = load_protocol("inverse_design", protocol, over)
+        parameters = settings["relax"]["parameters"]
+        build_spec(RelaxSpec, parameters["relax"])
+        build_spec(SelectionSpec, parameters["selection"] or {})
+        get_protocol(settings["screen"]["parameters"]["protocol"])
+        Query.from_dict(settings["ranking"])
+        info.make_spec(settings["sample"]["spec"], settings["sample"]["preset"])
+        info.make_spec(deep_merge({}, settings["decode"]["spec"]), settings["decode"]["preset"])
+    presets = load_protocol("train_generator", protocol)["presets"]
+    assert any(p in info.presets for p in presets)
+
+
+def test_the_paper_protocol_samples_as_published():
+    spec = load_protocol("inverse_design", "paper")["sample"]["spec"]
+    assert spec["sampling"] == {"temperature": 1.2, "top_p": 0.9}
+
+
+def test_the_piezo_recipe_asks_for_what_it_says():
+    recipe = load_recipe("mattergpt-piezo")
+    assert recipe["conditions"] == {"formation_energy_per_atom": -2.0, "piezo_max": 7.5}
+    assert (recipe["generator"], recipe["n"], recipe["n_promote"]) == ("mattergpt", 256, 10)
+    wanted = load_protocol("inverse_design", "fast", recipe["overrides"])["ranking"]
+    columns = [c[0] for c in wanted["constraints"]] + list(wanted["objectives"])
+    assert "piezo_max" not in columns, "a requested value is never a property"
