@@ -175,7 +175,8 @@ def _settle(profile: str, nodes: list[Any], patience: float = 240.0) -> int:
     states = _states(nodes)
     while not all(n.is_terminated for node in nodes for n in (node, *node.called_descendants)):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not ended: {[(n.pk, str(n.process_state), n.process_status) for n in nodes]}")
+            late = [n for node in nodes for n in (node, *node.called_descendants) if not n.is_terminated]
+            raise TimeoutError(f"not ended: {[(n.pk, str(n.process_state), n.process_status) for n in late]}")
         time.sleep(0.5)
         now = _states(nodes)
         if now != states:

@@ -56,7 +56,7 @@ BARS = {
 
 def figure(value: float, unit: str, interval: Sequence[float] | None = None) -> dict[str, Any]:
     """Return one line of the table."""
-    return {"value": float(value), "unit": unit, "interval": [float(x) for x in interval] if interval else None}
+    return {"value": float(value), "unit": unit, "interval": None if interval is None else [float(x) for x in interval]}
 
 
 def share(k: int, n: int) -> dict[str, Any]:

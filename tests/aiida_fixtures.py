@@ -30,6 +30,7 @@ PROFILE = "crysgen-test"
 #: The shortest relaxation that still is one.
 SHORT = {"max_steps": 2}
 SIXTH = Path(__file__).parent / "sixth_generator"
+TOY = Path(__file__).parent / "worker" / "toy"
 
 
 @pytest.fixture(scope="session")
@@ -39,22 +40,25 @@ def aiida_home() -> Path:
 
 
 @pytest.fixture(scope="session")
-def aiida_profile(aiida_home: Path) -> Iterator[Any]:
+def aiida_profile(aiida_home: Path) -> Any:
     """A loaded profile: SQLite storage, ZeroMQ broker, never anybody's default."""
     from aiida.manage.configuration import load_profile
 
-    yield load_profile(_make_profile(PROFILE), allow_switch=True)
+    return load_profile(_make_profile(PROFILE), allow_switch=True)
 
 
 @pytest.fixture(scope="session")
 def sixth_generator() -> Path:
-    """Install the sixth generator from its own distribution into a folder of its own, visible here and to jobs."""
+    """Install the sixth generator from its own distribution into a folder of its own, visible here and to jobs.
+
+    The worker's toy, which can be slowed down, starved and filled at will, is made visible as well.
+    """
     target = HOME / "sixth"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     source = shutil.copytree(SIXTH, HOME / "sixth-source")
     subprocess.run([*command, "--target", str(target), str(source)], check=True)
-    sys.path.insert(0, str(target))
-    paths = [str(target), *filter(None, [os.environ.get("PYTHONPATH")])]
+    sys.path[:0] = [str(target), str(TOY)]
+    paths = [str(target), str(TOY), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # the daemon reads the generator's info too
     return target
 
@@ -107,10 +111,10 @@ def wait_for(nodes: list[Any], timeout: float = 120.0) -> None:
     :raises TimeoutError: naming those that have not, with their states.
     """
     deadline = time.monotonic() + timeout
-    while not all(node.is_terminated for node in nodes):
+    while late := [node for node in nodes if not node.is_terminated]:
         if time.monotonic() > deadline:
-            late = [f"{n.process_label}<{n.pk}> {n.process_state} {n.process_status}" for n in nodes if not n.is_terminated]
-            raise TimeoutError(f"{len(late)} of {len(nodes)} processes did not end in {timeout:.0f} s: {'; '.join(late)}")
+            states = "; ".join(f"{n.process_label}<{n.pk}> {n.process_state} {n.process_status}" for n in late)
+            raise TimeoutError(f"{len(late)} of {len(nodes)} processes did not end in {timeout:.0f} s: {states}")
         time.sleep(0.25)
 
 
@@ -127,7 +131,6 @@ def make_computer(label: str, scheduler: str) -> Any:
         transport_type="core.local",
         scheduler_type=scheduler,
         workdir=str(HOME / "work"),
-        
     ).store()
     computer.set_minimum_job_poll_interval(0.1)
     computer.set_default_mpiprocs_per_machine(1)
@@ -178,9 +181,7 @@ def salts() -> Any:
 
     pairs = [(a, b) for a in ("Li", "Na", "K", "Rb") for b in ("F", "Cl", "Br")]
     cells = [
-        Structure(
-            Lattice([[0, x, x], [x, 0, x], [x, x, 0]]), pair, [[0, 0, 0], [0.5, 0.5, 0.5]]
-        )
+        Structure(Lattice([[0, x, x], [x, 0, x], [x, x, 0]]), pair, [[0, 0, 0], [0.5, 0.5, 0.5]])
         for i, pair in enumerate(pairs)
         for x in [2.1 + 0.1 * i]
     ]

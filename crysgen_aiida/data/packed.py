@@ -20,10 +20,13 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.crystals.table import Filter, PackedTable, PropertyTable, ReferenceSet, SequenceSet
 from crysgen_aiida.data.decision import DecisionSet
+from crysgen_aiida.data.patience import be_patient
 
 if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Self
+
+be_patient()
 
 T = TypeVar("T", bound=PackedTable)
 

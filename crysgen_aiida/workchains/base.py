@@ -8,7 +8,8 @@ from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, process_handler, while_
 
-from crysgen_aiida.calculations.base import JOURNAL_FILE, PROGRESS_FILE, WorkerCalculation, define_exit_codes
+from crysgen_aiida.calculations.base import JOURNAL_FILE, PROGRESS_FILE, WorkerCalculation
+from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.calculations.verbs import (
     DecodeCalculation,
     PrepareCalculation,

@@ -9,8 +9,8 @@ from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, if_
 
-from crysgen_aiida.calculations.base import define_exit_codes
 from crysgen_aiida.calculations.functions import promote, record_ranking
+from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.crystals.errors import CrysgenError
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import (

@@ -8,7 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ToContext, WorkChain
 
-from crysgen_aiida.calculations.base import define_exit_codes
+from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import CrystalSetData
 from crysgen_aiida.generators.contract import get_generator

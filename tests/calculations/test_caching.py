@@ -3,94 +3,98 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
-CPU = {"metadata": {"options": {"device": "cpu"}}}
+CPU = {"device": "cpu"}
 
 
-def line(run_job, crystals, *, seed=1, swaps=1, worker_api="1"):
-    """Prepare, train, sample, decode with the sixth generator; return the four jobs."""
-    from crysgen_aiida.calculations.verbs import (
-        DecodeCalculation,
-        PrepareCalculation,
-        SampleCalculation,
-        TrainCalculation,
-    )
+@pytest.fixture(scope="module")
+def line(aiida_profile, sixth_generator, salts):
+    """Prepare, train, sample, decode with the sixth generator, from the cache or not; the four jobs by verb."""
+    from aiida.engine import run_get_node
+    from aiida.manage.caching import enable_caching
+    from aiida_fixtures import make_code, make_computer
 
-    name, same = "substitution", {**CPU, "worker_api": worker_api}
-    prepare = run_job(PrepareCalculation, crystals=crystals, generator_name=name, **same)
-    train = run_job(
-        TrainCalculation, training_set=prepare.outputs.training_set, generator_name=name, spec={"swaps": swaps}, **same
-    )
-    sample = run_job(
-        SampleCalculation, generator=train.outputs.generator, parameters={"n": 4, "conditions": {}}, seed=seed, **same
-    )
-    decode = run_job(DecodeCalculation, sequences=sample.outputs.sequences, generator_name=name, **same)
-    jobs = [prepare, train, sample, decode]
-    assert [job.exit_status for job in jobs] == [0, 0, 0, 0], [job.exit_message for job in jobs]
-    return jobs
+    from crysgen_aiida.calculations.verbs import BY_VERB
+    from crysgen_aiida.data.packed import CrystalSetData
+
+    code = make_code(make_computer("localhost", "core.direct"))
+    data = salts.with_metadata(name="cached")
+
+    def go(verb, **inputs):
+        return run_get_node(BY_VERB[verb], code=code, metadata={"options": CPU}, **inputs)[1]
+
+    def run(*, cache=True, seed=1, swaps=1, last="decode", **train):
+        # equal content is the same input, whichever node holds it
+        name, jobs = "substitution", {}
+        with enable_caching(identifier="aiida.calculations:crysgen.*") if cache else nullcontext():
+            jobs["prepare"] = go("prepare", crystals=CrystalSetData(data).store(), generator_name=name)
+            training = {"training_set": jobs["prepare"].outputs.training_set, "generator_name": name}
+            jobs["train"] = go("train", **training, spec={"swaps": swaps}, **train)
+            if last != "train":
+                jobs["sample"] = go(
+                    "sample",
+                    generator=jobs["train"].outputs.generator,
+                    parameters={"n": 4, "conditions": {}},
+                    seed=seed,
+                )
+                jobs["decode"] = go("decode", sequences=jobs["sample"].outputs.sequences, generator_name=name)
+        return jobs
+
+    run.go = go
+    run.first = run(cache=False)
+    return run
 
 
 def cached(jobs):
-    return [job.base.caching.is_created_from_cache for job in jobs]
+    return [job.base.caching.is_created_from_cache for job in jobs.values()]
 
 
 @pytest.mark.slow
-def test_the_whole_line(run_job, sixth_generator, salts):
-    from aiida.manage.caching import enable_caching
-
-    from crysgen_aiida.data.packed import CrystalSetData
-
-    crystals = CrystalSetData.get_or_create(salts.with_metadata(name="cached"))
-    first = line(run_job, crystals)
-    with enable_caching(identifier="aiida.calculations:crysgen.*"):
-        # equal content is the same input, whichever node holds it
-        again = line(run_job, CrystalSetData(salts.with_metadata(name="cached")).store())
-        seed = line(run_job, crystals, seed=2)
-        weights = line(run_job, crystals, swaps=2)
+def test_an_identical_line_is_cached_through_the_whole_chain(line):
+    assert [job.exit_status for job in line.first.values()] == [0] * 4
+    again = line()
     assert cached(again) == [True] * 4
-    assert cached(seed) == [True, True, False, False]
-    # other weights are sampled anew; these happen to give equal strings, which need no second decoding
-    assert cached(weights) == [True, False, False, True]
-    hashes = [job.outputs.crystals.content_hash for job in (first[3], again[3], seed[3])]
-    assert hashes[0] == hashes[1] != hashes[2]
+    assert again["decode"].outputs.crystals.content_hash == line.first["decode"].outputs.crystals.content_hash
 
 
-def test_another_worker_is_not_served_old_results(run_job, sixth_generator, salts):
-    """It answers for itself: the installed worker refuses a job written for another one."""
+def test_another_seed_is_not(line):
+    other = line(seed=2)
+    assert cached(other) == [True, True, False, False]
+    assert other["decode"].outputs.crystals.content_hash != line.first["decode"].outputs.crystals.content_hash
+
+
+def test_other_weights_are_not(line):
+    other = line(swaps=2)
+    assert other["train"].outputs.generator.content_hash != line.first["train"].outputs.generator.content_hash
+    # sampled anew; the strings happen to be equal, and equal strings need no second decoding
+    assert cached(other) == [True, False, False, True]
+
+
+def test_another_worker_is_not_served_old_results(line):
+    """The installed worker answers for itself: it refuses a job written for another one."""
     from aiida.manage.caching import enable_caching
 
-    from crysgen_aiida.calculations.verbs import PrepareCalculation
-    from crysgen_aiida.data.packed import CrystalSetData
-
-    inputs = {"crystals": CrystalSetData.get_or_create(salts), "generator_name": "substitution", **CPU}
-    first = run_job(PrepareCalculation, **inputs)
+    inputs = {"crystals": line.first["prepare"].inputs.crystals, "generator_name": "substitution"}
     with enable_caching(identifier="aiida.calculations:crysgen.*"):
-        other = run_job(PrepareCalculation, worker_api="2", **inputs)
-        same = run_job(PrepareCalculation, **inputs)
-    assert first.is_finished_ok
+        same = line.go("prepare", **inputs)
+        other = line.go("prepare", worker_api="2", **inputs)
     assert same.base.caching.is_created_from_cache
     assert not other.base.caching.is_created_from_cache
     assert other.exit_status == 302
     assert "worker_api '2'" in other.exit_message
 
 
-def test_no_output_holds_a_time_or_a_machine(run_job, sixth_generator, salts):
+def test_no_output_holds_a_time_or_a_machine(line):
     """Two runs of the same job give nodes of the same hash."""
-    from crysgen_aiida.calculations.verbs import PrepareCalculation, TrainCalculation
-    from crysgen_aiida.data.packed import CrystalSetData
-
-    crystals = CrystalSetData.get_or_create(salts)
-    prepared = run_job(PrepareCalculation, crystals=crystals, generator_name="substitution", **CPU)
-    pair = [
-        run_job(
-            TrainCalculation, training_set=prepared.outputs.training_set, generator_name="substitution", seed=5, **CPU
-        ).outputs.generator
-        for _ in range(2)
-    ]
-    assert pair[0].uuid != pair[1].uuid
-    assert pair[0].content_hash == pair[1].content_hash
-    assert pair[0].base.caching.compute_hash() == pair[1].base.caching.compute_hash()
-    text = json.dumps(pair[0].base.attributes.all)
+    first = line.first["train"].outputs.generator
+    second = line.go(
+        "train", training_set=line.first["train"].inputs.training_set, generator_name="substitution", spec={"swaps": 1}
+    ).outputs.generator
+    assert first.uuid != second.uuid
+    assert first.content_hash == second.content_hash
+    assert first.base.caching.compute_hash() == second.base.caching.compute_hash()
+    text = json.dumps(first.base.attributes.all)
     assert not any(word in text for word in ("time", "host", "/tmp", "/home"))

@@ -84,9 +84,7 @@ def test_resources_do_not_change_the_hash(write_job):
         "batch_scale": 0.5,
         "max_wallclock_seconds": 600,
     }
-    hashes = [
-        write_job("train", options=options)[2].node.base.caching.compute_hash() for options in ({}, other)
-    ]
+    hashes = [write_job("train", options=options)[2].node.base.caching.compute_hash() for options in ({}, other)]
     assert hashes[0] == hashes[1]
     slurm = [write_job("train", "core.slurm", {"gpus": gpus})[2].node.base.caching.compute_hash() for gpus in (0, 2)]
     assert slurm[0] == slurm[1]

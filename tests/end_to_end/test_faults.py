@@ -127,59 +127,75 @@ def test_the_worker_killed_goes_on_from_its_parts(daemon, code, small, material,
     assert folder == Path(first.get_remote_workdir())
 
 
-def test_walltime_is_resumed(daemon, code, small, material, await_processes):
-    """The limit is the shortest that leaves the worker a few seconds; the rest is done by the second job."""
-    from aiida.engine import submit
+@pytest.fixture(scope="module")
+def toy(aiida_profile, sixth_generator, tmp_path_factory):
+    """A generator that can be slowed down, starved and filled at will."""
+    import numpy as np
+    from safetensors.numpy import save_file
 
-    from crysgen_aiida.workchains.base import RelaxBaseWorkChain
+    from crysgen_aiida.data.generator import GeneratorData
 
-    inputs = inputs_of("relax", code, small, *material)
-    inputs["metadata"] = {"options": {**CPU, "max_wallclock_seconds": 22}, "disable_cache": True}
-    chain = submit(RelaxBaseWorkChain, relax={**inputs, "parameters": endless()}, max_iterations=2)
-    await_processes([chain], timeout=240)
-    first, second = sorted(chain.called, key=lambda n: n.pk)
-    assert first.exit_status == 320, first.exit_message
-    assert second.inputs.parent_folder.uuid == first.outputs.remote_folder.uuid
-    assert chain.exit_status in (0, 401)
-
-
-def test_memory_runs_out_and_batches_become_smaller(daemon, code, small, material, await_processes):
-    """The first job may use hardly any memory; the chain tries with smaller batches, then says what to do."""
-    from aiida.engine import submit
-
-    from crysgen_aiida.workchains.base import RelaxBaseWorkChain
-
-    inputs = inputs_of("relax", code, small, *material)
-    options = {**CPU, "prepend_text": "ulimit -v 700000", "batch_scale": 1 / 32}
-    inputs["metadata"] = {"options": options, "disable_cache": True}
-    chain = submit(RelaxBaseWorkChain, relax=inputs)
-    await_processes([chain], timeout=240)
-    first, second = sorted(chain.called, key=lambda n: n.pk)
-    scales = [json.loads(n.base.repository.get_object_content("job.json"))["resources"]["batch_scale"] for n in (first, second)]
-    assert scales == [1 / 32, 1 / 64]
-    assert (first.exit_status, chain.exit_status) == (321, 321)
-    assert "give the job more memory" in chain.exit_message
+    folder = tmp_path_factory.mktemp("toy")
+    save_file({"w": np.ones(1, dtype=np.float32)}, folder / "weights.safetensors")
+    config = {"generator": "toy", "generator_version": "1", "conditions": ["band_gap"], "spec": {}, "seed": 0}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocabulary.json").write_text("{}")
+    (folder / "history.jsonl").write_text("")
+    return GeneratorData.get_or_create(folder)
 
 
-def test_a_full_disk_ends_the_chain_with_the_remedy(daemon, code, small, material, await_processes):
+@pytest.fixture
+def run_toy(daemon, code, toy, await_processes):
+    """Sample with the toy in its restart chain; return the chain and its jobs in order."""
+    from aiida import orm
     from aiida.engine import submit
 
     from crysgen_aiida.workchains.base import SampleBaseWorkChain
 
-    inputs = inputs_of("sample", code, small, *material)
-    # no file larger than 16 KiB: the first finished part does not fit
-    inputs["metadata"] = {"options": {**CPU, "prepend_text": "ulimit -f 16"}, "disable_cache": True}
-    chain = submit(SampleBaseWorkChain, sample=inputs)
-    await_processes([chain], timeout=120)
+    def run(n, spec, **options):
+        job = {"code": code, "generator": toy, "parameters": orm.Dict({"n": n}), "spec": orm.Dict(spec)}
+        job["metadata"] = {"options": {**CPU, **options}, "disable_cache": True}
+        chain = submit(SampleBaseWorkChain, sample=job)
+        await_processes([chain], timeout=240)
+        return chain, sorted(chain.called, key=lambda n: n.pk)
+
+    return run
+
+
+def test_walltime_is_resumed(run_toy):
+    """Twelve seconds of work under a limit that leaves the worker less than ten."""
+    chain, jobs = run_toy(60, {"delay": 0.2}, max_wallclock_seconds=20)
+    assert chain.exit_status == 0, chain.exit_message
+    assert len(jobs) >= 2
+    assert {job.exit_status for job in jobs[:-1]} == {320}
+    assert jobs[1].inputs.parent_folder.uuid == jobs[0].outputs.remote_folder.uuid
+    once_over(jobs, parts=12)
+    assert chain.outputs.sequences.n_rows == 60
+
+
+def test_memory_runs_out_and_batches_become_smaller(run_toy):
+    """Under a real limit of 3 GiB a batch of 3.2 GB does not fit, a smaller one does."""
+    chain, jobs = run_toy(10, {"megabytes": 3200.0}, prepend_text=f"ulimit -v {3 * 2**20}")
+    assert chain.exit_status == 0, chain.exit_message
+    assert len(jobs) >= 2
+    assert [job.exit_status for job in jobs] == [321] * (len(jobs) - 1) + [0]
+    written = [json.loads(job.base.repository.get_object_content("job.json")) for job in jobs]
+    assert [job["resources"]["batch_scale"] for job in written] == [0.5**k for k in range(len(jobs))]
+
+
+def test_a_full_disk_ends_the_chain_with_the_remedy(run_toy):
+    """No file larger than 40 kB: some finished part does not fit."""
+    chain, jobs = run_toy(10, {"padding": 12_000}, prepend_text="ulimit -f 40")
     assert chain.exit_status == 322, chain.exit_message
     assert "free space, run again" in chain.exit_message
-    assert len(chain.called) == 1
+    assert len(jobs) == 1
 
 
-def endless():
-    from aiida import orm
-
-    return orm.Dict({"relax": {"max_steps": 100000, "fmax": 1e-9}})
+def once_over(jobs, parts):
+    """Each part was computed by exactly one of the jobs."""
+    journals = [lines(Path(job.get_remote_workdir()) / "journal.jsonl") for job in jobs]
+    done = [unit(u) for journal in journals for u in journal if not u.get("from_parent")]
+    assert len(done) == len(set(done)) == parts
 
 
 def unit(line):

@@ -56,7 +56,7 @@ def test_quickstart_makes_traceable_candidates_and_changes_nothing_twice(home: P
     from crysgen_aiida.cli.starter import starter_file
     from crysgen_aiida.crystals.errors import BadInput
 
-    small = ["quickstart", "--n", "48", "--relax", "12", "--top", "3", "--time-box", "60", "--threads", "2"]
+    small = ["quickstart", "--n", "40", "--relax", "8", "--top", "3", "--time-box", "40", "--threads", "2"]
     if "CRYSGEN_TEST_STARTER" in os.environ:  # a freshly built archive, before it is shipped
         small += ["--archive", os.environ["CRYSGEN_TEST_STARTER"]]
     else:

@@ -218,9 +218,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "base": {"model": {"layers": 6, "heads": 4, "width": 256}, "training": {"batch_size": 32, "lr": 1e-3}},
     "tiny": {"model": {"layers": 4, "heads": 2, "width": 128}, "training": {"batch_size": 32, "lr": 2e-3}},
     "starter": {
-        "model": {"layers": 4, "heads": 4, "width": 256, "block_size": 320},
+        "model": {"layers": 5, "heads": 8, "width": 240, "block_size": 320},
         "data": {"conditions": _STARTER_CONDITIONS},
-        "training": {"epochs": 40, "batch_size": 32, "lr": 1e-3, "store_dtype": "bfloat16", "augment": "atoms+axes"},
+        "training": {"epochs": 24, "batch_size": 32, "lr": 1e-3, "store_dtype": "bfloat16", "augment": "atoms"},
     },
     "test": {
         "model": {"layers": 2, "heads": 2, "width": 64, "block_size": 160, "dropout": 0.0},
