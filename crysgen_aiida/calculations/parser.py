@@ -13,6 +13,7 @@ from aiida.parsers import Parser
 
 from crysgen_aiida.calculations.base import JOURNAL_FILE, LOG_FILE, OUTPUT_FOLDER, RESULT_FILE, WorkerCalculation
 from crysgen_aiida.crystals.errors import CrysgenError
+from crysgen_aiida.crystals.schema import STATUS_TIMEOUT
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import PackedData
 
@@ -46,6 +47,7 @@ class WorkerParser(Parser):
                 problems.append(f"the output {label} has another content hash than the worker stated")
                 continue
             self.out(label, node)
+            self._mark_timeouts(label, node)
         if result is None:
             return self._exit("ERROR_BAD_RESULT", result_problem) if result_problem else self._killed()
         for warning in result.get("warnings", []):
@@ -56,6 +58,15 @@ class WorkerParser(Parser):
         if problems:
             return self._exit("ERROR_BAD_RESULT", f"The worker says it finished, but {'; '.join(problems)}.")
         return None
+
+    def _mark_timeouts(self, label: str, node: orm.Data) -> None:
+        """Rows that the clock stopped depend on the machine: such a job is never a cache source."""
+        stopped = node.table.column("status").count(STATUS_TIMEOUT) if isinstance(node, PackedData) else 0
+        if stopped:
+            self.node.base.caching.is_valid_cache = False
+            self.logger.warning(
+                f"{stopped} rows of {label} were stopped by the clock: not reproducible, hence no cache source."
+            )
 
     def _result(self) -> tuple[dict[str, Any] | None, str | None]:
         """Return the content of ``result.json``, or None and, if it is there but malformed, what is wrong."""

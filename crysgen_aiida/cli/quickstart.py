@@ -31,6 +31,8 @@ TABLE = (
     "formula",
     "space group",
     "E above ref.",
+    "rivals",
+    "coverage",
     "E formation",
     "gap (surrogate)",
     "atoms",
@@ -231,6 +233,8 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
         "formula": record["reduced_formula"],
         "space group": record.get("space_group_loose") or record.get("space_group"),
         "E above ref.": record.get("e_above_reference"),
+        "rivals": record.get("n_competing_phases"),
+        "coverage": record.get("reference_coverage"),
         "E formation": record.get("formation_energy_per_atom"),
         "gap (surrogate)": record.get("band_gap"),
         "atoms": record["n_atoms"],
@@ -242,7 +246,8 @@ def _wording(found: CandidateSet) -> str:
     name = found.table.metadata.get("reference", "the reference")
     return (
         f"Energies in eV/atom, gap in eV. E above ref. is measured from {name}: a lower bound on the energy above\n"
-        "the hull, because a phase the reference does not hold can only raise it.\n"
+        "the hull, because a phase the reference does not hold can only raise it. Rivals are the compounds it holds\n"
+        "in that chemical system, coverage the share of the subsystems it has entries in: with few it says little.\n"
         f"Requested: {asked}. A request is no property: nothing here computes piezoelectric coefficients."
     )
 

@@ -6,6 +6,8 @@ stopped and resumed; :class:`InProcess` is the plain one for use as a library.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -52,6 +54,12 @@ class Run(Protocol):
         """Record a warning that the user should see."""
 
 
+def _passing_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="crysgen-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # not sooner: a checkpoint in it may still be used
+    return folder
+
+
 @dataclass
 class InProcess:
     """A :class:`Run` for library use: everything in memory, no time limit."""
@@ -59,7 +67,7 @@ class InProcess:
     device: str = "cpu"
     threads: int = 1
     batch_scale: float = 1.0
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="crysgen-")))
+    folder: Path = field(default_factory=_passing_folder)
     warnings: list[str] = field(default_factory=list)
     on_progress: Callable[[str, int, int, dict[str, Any]], None] | None = None
 

@@ -34,6 +34,7 @@ def parse(tmp_path, localhost, salts):
                 tmp_path / "outputs" / name
             ).write_bytes(content)
         parser = WorkerParser(node)
+        run.node = node
         return parser.parse(retrieved_temporary_folder=str(tmp_path)), parser.outputs
 
     return run
@@ -105,3 +106,19 @@ def test_warnings_reach_the_report_of_the_job(parse, salts, caplog):
     with caplog.at_level(logging.WARNING):
         parse(result(salts, warnings=["mind the gap"]), {"crystals.parquet": salts})
     assert "mind the gap" in caplog.text
+
+
+def test_rows_stopped_by_the_clock_make_a_job_no_cache_source(parse, salts, caplog):
+    import pyarrow as pa
+
+    n = len(salts)
+    fields = {pa.field("status", pa.string()): ["timeout"] * 2 + ["ok"] * (n - 2)}
+    stopped = salts.with_columns({pa.field("reason", pa.string()): ["time was up"] * 2 + [None] * (n - 2), **fields})
+    for held, valid in ((salts, True), (stopped, False)):
+        entry = {"crystals": {"path": "outputs/crystals.parquet", "content_hash": held.content_hash}}
+        with caplog.at_level(logging.WARNING):
+            code, outputs = parse(result(salts, outputs=entry), {"crystals.parquet": held})
+        assert code is None
+        assert "crystals" in outputs
+        assert parse.node.base.extras.get("_aiida_valid_cache", True) is valid
+    assert "2 rows of crystals were stopped by the clock" in caplog.text

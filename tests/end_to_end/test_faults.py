@@ -109,7 +109,7 @@ def test_the_worker_killed_goes_on_from_its_parts(daemon, code, small, material,
     from crysgen_aiida.workchains.base import BY_VERB
 
     chain = submit(BY_VERB[verb], **{verb: inputs_of(verb, code, small, *material)})
-    folder = kill_worker_after_some_work(chain)
+    folder = kill_worker_after_some_work(chain, verb)
     await_processes([chain], timeout=240)
     assert chain.is_finished_ok, chain.exit_message
     first, second = (node for node in sorted(chain.called, key=lambda n: n.pk))
@@ -210,7 +210,7 @@ def progress_of(node):
     return [p for p in lines(Path(node.get_remote_workdir()) / "progress.jsonl") if "done" in p]
 
 
-def kill_worker_after_some_work(chain, timeout=120.0):
+def kill_worker_after_some_work(chain, verb, timeout=120.0):
     """Kill -9 the worker of the chain's first job once it has left something to go on from; return its folder."""
     import psutil
 
@@ -221,8 +221,8 @@ def kill_worker_after_some_work(chain, timeout=120.0):
         if not jobs:
             continue
         folder = Path(jobs[0].get_remote_workdir())
-        some = lines(folder / "journal.jsonl") or [f for f in (folder / "state").rglob("*") if f.is_file()]
-        if not some:
+        steps = [p["done"] for p in lines(folder / "progress.jsonl") if p.get("stage") == "train" and "done" in p]
+        if not (max(steps, default=0) >= 5 if verb == "train" else lines(folder / "journal.jsonl")):
             continue
         for process in psutil.process_iter(["cmdline", "cwd"]):
             if process.info["cwd"] == str(folder) and "crysgen-worker" in " ".join(process.info["cmdline"] or []):

@@ -13,7 +13,7 @@ from crysgen_aiida.crystals.table import SequenceSet
 
 
 def pack(texts, label, parents, **columns):
-    status, reasons = zip(*(("ok", None) if t else ("failed", "no crystal") for t in texts))
+    status, reasons = zip(*(("ok", None) if t else ("failed", "no crystal") for t in texts), strict=False)
     base = {"sequence": texts, "status": status, "reason": pa.array(reasons, pa.string())}
     return SequenceSet(pa.table({**base, "parent_input": [label] * len(texts), "parent_row": parents, **columns}))
 
@@ -49,8 +49,9 @@ class Substitution:
                 numbers = [new if z == old else z for z in numbers]
             return json.dumps([lattice, numbers, frac])
 
-        none = pa.nulls(n, pa.int64())
-        part = lambda rows: pack([one(row) for row in rows], None, none[: len(rows)])
+        def part(rows):
+            return pack([one(row) for row in rows], None, pa.nulls(len(rows), pa.int64()))
+
         columns = {property_field(k, "requested", column=f"target.{k}"): [float(v)] * n for k, v in conditions.items()}
         return run.map_rows("sample", n, part, part_rows=64).with_columns(columns)
 

@@ -117,3 +117,33 @@ def test_success_ends_the_chain(chain):
     process = chain(0)
     assert process.result_of_inspection is None
     assert process.ctx.is_finished
+
+
+def test_a_step_repeated_after_a_kill_takes_the_child_it_has_submitted(chain, localhost):
+    """The daemon may die between submitting a child and saving the work chain: the step is then done again."""
+    from aiida import orm
+    from aiida.common.links import LinkType
+
+    from crysgen_aiida.calculations.verbs import RelaxCalculation
+
+    process = chain()
+    inputs = {**process.ctx.inputs, "metadata": {"call_link_label": "iteration_01"}}
+    before = orm.CalcJobNode(computer=localhost, process_type="aiida.calculations:crysgen.relax")
+    before.base.links.add_incoming(process.node, LinkType.CALL_CALC, "iteration_01")
+    before.store()
+    assert process.submit(RelaxCalculation, **inputs).uuid == before.uuid
+    process.ctx.children = [before]  # known: the label is used again after the iterations were counted anew
+    assert process._submitted_before("iteration_01") is None
+    process.ctx.children = []
+    before.set_process_state("excepted")
+    assert process._submitted_before("iteration_01") is None
+    assert process._submitted_before("iteration_02") is None
+
+
+def test_chains_change_nothing_they_were_not_told_to(chain):
+    """The inputs of the second run are those of the first, but for the remedy."""
+    first, second = chain(), chain(320)
+    before, after = first.ctx.inputs, second.ctx.inputs
+    assert set(after) - set(before) == {"parent_folder"}
+    assert after.metadata.options == before.metadata.options
+    assert after.parameters.get_dict() == before.parameters.get_dict()
