@@ -133,8 +133,9 @@ class _Execution:
         code = {"crysgen-aiida": __version__}
         if job.generator is not None:
             info = get_generator(job.generator.name)
-            report.generator_version = {f"generator {info.name}": info.version}
-            code |= report.generator_version
+            generator_version = {f"generator {info.name}": info.version}
+            report.versions |= generator_version
+            code |= generator_version
         inputs = read_inputs(job, self.folder)
         report.input_hashes = inputs.hashes
         report.job_hash = job_hash(job, inputs.hashes)

