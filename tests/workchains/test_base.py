@@ -83,13 +83,14 @@ def test_a_worker_that_never_starts_is_not_started_for_ever(chain):
     assert "no sign of life 3 times" in process.result_of_inspection.message
 
 
-def test_a_cleaned_folder_means_starting_over_and_says_so(chain):
+def test_a_cleaned_folder_means_starting_over_and_says_so(chain, caplog):
     process = chain(320, cleaned=True)
     assert process.result_of_inspection.status == 0
     assert "parent_folder" not in process.ctx.inputs
     from aiida.orm import Log
 
-    reports = [log.message for log in Log.collection.get_logs_for(process.node)]
+    # whether reports also go to the database depends on how the process that runs the chain has set up its logs
+    reports = [log.message for log in Log.collection.get_logs_for(process.node)] + caplog.messages
     assert any("was cleaned, so the work starts over" in text for text in reports)
 
 
