@@ -176,7 +176,7 @@ def import_computer() -> orm.Computer:
             description="Stands for machines out of reach; it runs nothing",
             transport_type="core.local",
             scheduler_type="core.direct",
-            workdir="/tmp/crysgen-imported",
+            workdir=str(Path(tempfile.gettempdir()) / "crysgen-imported"),
         ).store()
         computer.configure()
         return computer
