@@ -17,8 +17,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 quickstart: $(VENV)/.installed  ## from nothing to a ranked list of candidates
 	$(BIN)/crysgen quickstart
 
-test: $(VENV)/.installed  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed  ## the whole test suite, two files at a time
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed  ## style, types and the architecture's import rules
 	$(BIN)/ruff check .

@@ -127,23 +127,6 @@ def test_the_worker_killed_goes_on_from_its_parts(daemon, code, small, material,
     assert folder == Path(first.get_remote_workdir())
 
 
-@pytest.fixture(scope="module")
-def toy(aiida_profile, sixth_generator, tmp_path_factory):
-    """A generator that can be slowed down, starved and filled at will."""
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    from crysgen_aiida.data.generator import GeneratorData
-
-    folder = tmp_path_factory.mktemp("toy")
-    save_file({"w": np.ones(1, dtype=np.float32)}, folder / "weights.safetensors")
-    config = {"generator": "toy", "generator_version": "1", "conditions": ["band_gap"], "spec": {}, "seed": 0}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "vocabulary.json").write_text("{}")
-    (folder / "history.jsonl").write_text("")
-    return GeneratorData.get_or_create(folder)
-
-
 @pytest.fixture
 def run_toy(daemon, code, toy, await_processes):
     """Sample with the toy in its restart chain; return the chain and its jobs in order."""

@@ -227,7 +227,8 @@ def test_work_that_never_asks_for_the_time_is_broken_off(jobs: Jobs, trained: Pa
 def test_signals_end_gracefully(jobs: Jobs, trained: Path, number: signal.Signals) -> None:
     """SIGTERM and Ctrl-C: 320, finished parts kept, no temporary file left, and the next start finishes."""
     folder = jobs.make("ended", "sample", {"generator": trained}, parameters={"n": 30}, generator=SLOW)
-    process = jobs.start(folder)
+    # a shell that runs its tests in the background makes them ignore Ctrl-C, which the worker would respect
+    process = jobs.start(folder, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     wait_for(lambda: lines(folder / "journal.jsonl"))
     process.send_signal(number)
     process.communicate(timeout=30)
