@@ -22,7 +22,7 @@ from crysgen_aiida.calculations.ports import (
     define_options,
     validate_all,
 )
-from crysgen_aiida.calculations.versions import code_versions
+from crysgen_aiida.calculations.versions import UNKNOWN, code_versions, generator_version
 from crysgen_aiida.data.generator import FILES, GeneratorData
 from crysgen_aiida.data.packed import PackedData
 
@@ -183,8 +183,10 @@ class WorkerCalculation(CalcJob):
         name = self._generator_name()
         if name is None:
             return None
+        version = generator_version(name)
         return {
             "name": name,
+            "version": None if version == UNKNOWN else version,
             "spec": self.inputs.spec.get_dict() if "spec" in self.inputs else {},
             "preset": self.inputs.preset.value if "preset" in self.inputs else None,
         }

@@ -134,7 +134,7 @@ class RelaxCalculation(WorkerCalculation):
 class ScreenCalculation(WorkerCalculation):
     """Judge crystals by a named protocol: validity, uniqueness, novelty, energy, conditions met."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "screen"
     SETS: ClassVar = {"crystals": CrystalSetData, "reference": ReferenceEnergiesData}
     OPTIONAL_SETS: ClassVar = {"unrelaxed": CrystalSetData, "sequences": SequenceSetData}

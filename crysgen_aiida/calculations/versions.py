@@ -20,6 +20,10 @@ _PACKAGES = {"sevennet": "sevenn", "mace": "mace-torch"}
 _WEIGHTS = (".pth", ".pth.tar", ".pt", ".model", ".safetensors", ".ckpt")
 
 
+#: Version of what is not installed on this machine, but may be on the worker's.
+UNKNOWN = "unknown"
+
+
 def code_versions(generator: str | None, parameters: Mapping[str, Any]) -> dict[str, str]:
     """Return the versions that join the cache hash of one job: the generator's code, the potential's checkpoint."""
     versions: dict[str, str] = {}
@@ -32,11 +36,11 @@ def code_versions(generator: str | None, parameters: Mapping[str, Any]) -> dict[
 
 
 def generator_version(name: str) -> str:
-    """Return the version of an installed generator's code; ``unknown`` where only the worker's machine has it."""
+    """Return the version of an installed generator's code; ``UNKNOWN`` where only the worker's machine has it."""
     try:
         return get_generator(name).version
     except NotInstalled:
-        return "unknown"
+        return UNKNOWN
 
 
 @lru_cache(maxsize=16)
@@ -48,7 +52,7 @@ def potential_version(name: str) -> str:
     try:
         package = distribution(_PACKAGES.get(name, name))
     except PackageNotFoundError:
-        return "unknown"
+        return UNKNOWN
     weights = sorted((f for f in package.files or [] if f.name.endswith(_WEIGHTS)), key=str)
     if not weights:
         return package.version

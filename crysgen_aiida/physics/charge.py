@@ -11,12 +11,14 @@ class ChargeRule:
     """How a composition is judged.
 
     :param pauling: the anion must also be more electronegative than every cation.
-    :param alloys: compositions of metals only, and single elements, pass without an oxidation state.
+    :param alloys: compositions of metals only pass without an oxidation state.
+    :param elements: single elements pass; SMACT lets them always.
     :param oxidation_states: SMACT's list; ``icsd24`` is the one derived from the ICSD, SMACT's default.
     """
 
     pauling: bool = True
     alloys: bool = True
+    elements: bool = True
     oxidation_states: str = "icsd24"
 
 
@@ -24,7 +26,7 @@ class ChargeRule:
 def charge_neutral(formula: str, rule: ChargeRule) -> bool | None:
     """Return whether oxidation states exist that make the formula neutral, None if SMACT cannot judge it.
 
-    The verdict is that of :func:`smact.screening.smact_validity`, found from the sums that can be reached: trying
+    With ``elements`` the verdict is that of :func:`smact.screening.smact_validity`, found from the sums that can be reached: trying
     every combination of states takes minutes for a formula of a dozen elements.
 
     :param formula: reduced formula.
@@ -35,7 +37,7 @@ def charge_neutral(formula: str, rule: ChargeRule) -> bool | None:
     composition = Composition(formula)
     symbols = [element.symbol for element in composition]
     if len(symbols) == 1:
-        return rule.alloys
+        return rule.elements
     if rule.alloys and all(symbol in metals for symbol in symbols):
         return True
     counts = [int(composition[symbol]) for symbol in symbols]

@@ -26,7 +26,7 @@ class SelectionSpec:
     """Rules for choosing the crystals to relax; a row that is not chosen says by which rule.
 
     :param n: how many to choose; None chooses all that pass.
-    :param charge_neutral: the composition must be neutral by SMACT (metals-only compositions fail).
+    :param charge_neutral: the composition must be neutral by SMACT (metals and single elements fail).
     :param min_distance: shortest interatomic distance allowed [A].
     :param min_volume_per_atom: [A^3].
     :param max_volume_per_atom: [A^3].
@@ -113,7 +113,7 @@ def _rule_out(
     if not spec.min_volume_per_atom <= per_atom <= spec.max_volume_per_atom:
         allowed = f"{spec.min_volume_per_atom:g} to {spec.max_volume_per_atom:g}"
         return f"not chosen: {per_atom:.1f} A^3 per atom is outside {allowed}"
-    neutral = charge_neutral(formula, ChargeRule(alloys=False)) if spec.charge_neutral else True
+    neutral = charge_neutral(formula, ChargeRule(alloys=False, elements=False)) if spec.charge_neutral else True
     if neutral is None:
         return f"not chosen: SMACT has no data for an element of {formula}"
     if not neutral:

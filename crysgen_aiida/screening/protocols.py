@@ -43,7 +43,7 @@ class CompositionRule:
     """When a composition is valid: SMACT charge neutrality, with the rule for metals.
 
     :param pauling: electronegativity test as well.
-    :param alloys: metals only, and single elements, are valid.
+    :param alloys: metals only are valid; single elements always are.
     :param oxidation_states: SMACT's list.
     """
 

@@ -133,6 +133,7 @@ class _Execution:
         code = {"crysgen-aiida": __version__}
         if job.generator is not None:
             info = get_generator(job.generator.name)
+            job.generator.check_version(info.version)
             generator_version = {f"generator {info.name}": info.version}
             report.versions |= generator_version
             code |= generator_version

@@ -33,11 +33,23 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class GeneratorChoice:
-    """The generator of a job: entry-point name, overrides of its spec, preset."""
+    """The generator of a job: entry-point name, overrides of its spec, preset, version the job was written for."""
 
     name: str
     spec: Mapping[str, Any] = field(default_factory=dict)
     preset: str | None = None
+    version: str | None = None
+
+    def check_version(self, installed: str) -> None:
+        """Refuse to work for a cache that would file the results under another version.
+
+        :raises BadJob: if the job was written for another version than ``installed``.
+        """
+        if self.version not in (None, installed):
+            raise BadJob(
+                f"The job was written for version {self.version} of the generator {self.name}, but version {installed} "
+                "is installed here: install the same on both sides, or write the job again."
+            )
 
 
 @dataclass(frozen=True)
@@ -164,14 +176,15 @@ def _generator(held: Any, verb: Verb) -> GeneratorChoice | None:
         raise BadJob(f"The verb {verb.name} takes no generator; leave it out of the job.")
     if not isinstance(held, dict):
         raise BadJob(f"The generator must be an object with a name, not {_kind(held)}.")
-    _only(held, {"name", "spec", "preset"}, "the generator")
-    preset = held.get("preset")
-    if preset is not None and not isinstance(preset, str):
-        raise BadJob(f"The preset of the generator must be a name or null, not {_kind(preset)}.")
+    _only(held, {"name", "spec", "preset", "version"}, "the generator")
+    preset, version = held.get("preset"), held.get("version")
+    for key, value in (("preset", preset), ("version", version)):
+        if value is not None and not isinstance(value, str):
+            raise BadJob(f"The {key} of the generator must be text or null, not {_kind(value)}.")
     spec = held.get("spec") or {}
     if not isinstance(spec, dict):
         raise BadJob(f"The spec of the generator must be an object of settings, not {_kind(spec)}.")
-    return GeneratorChoice(_get(held, "name", (str,), "the generator"), spec, preset)
+    return GeneratorChoice(_get(held, "name", (str,), "the generator"), spec, preset, version)
 
 
 def _parameters(held: Any, verb: Verb) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def nothing(folder: Path) -> None:
         (nothing, {"resources": {"device": "cuda"}}, 314, "torch sees none"),
         (nothing, {"generator": {"name": "toyy"}}, 314, "Did you mean toy"),
         (nothing, {"generator": {"name": "toy", "spec": {"stepz": 3}}}, 311, "did you mean steps"),
+        (nothing, {"generator": {"name": "toy", "version": "0"}}, 302, "written for version 0"),
         (nothing, {"generator": {"name": "toy", "preset": "huge"}}, 311, "no preset 'huge'"),
         (nothing, {"generator": {"name": "toy", "spec": {"steps": "many"}}}, 310, "must be int"),
         (nothing, {"generator": {"name": "toy", "spec": {"fail": "CUDA out of memory. Tried"}}}, 321, "batch_scale"),

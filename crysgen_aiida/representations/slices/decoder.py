@@ -19,6 +19,7 @@ from crysgen_aiida.representations.slices.checker import DISCONNECTED, check
 from crysgen_aiida.representations.slices.embedding import Embedding, barycentric, cholesky_lattice
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.geometry import Objective, lattice_ties, repulsion, rescale, targets
+from crysgen_aiida.representations.slices.gfnff_elements import ROW_ENDS
 from crysgen_aiida.representations.slices.nets import Net, parse
 from crysgen_aiida.representations.slices.spec import SlicesSpec
 
@@ -32,7 +33,10 @@ SINGULAR = "The net has no embedding with independent lattice vectors."
 NOT_FINITE = "The geometry did not stay finite."
 COLLAPSED = "Two atoms ended less than 0.5 A apart."
 TOO_LARGE = "The net is too large to decode: more than 200 atoms or 2000 bonds."
+NO_PARAMETERS = "An element is heavier than radon, where the force field ends."
 
+#: Atomic number of the last element with parameters.
+LAST_ELEMENT = ROW_ENDS[-1]
 #: Atoms closer than this are a failed geometry [A].
 MIN_DISTANCE = 0.5
 #: Atoms of the embedding closer than this count as on one point [A].
@@ -87,6 +91,8 @@ def decode(net: Net | str, spec: SlicesSpec = SlicesSpec()) -> Decoded:  # noqa:
     net = net.without_duplicates()
     if net.n_atoms > MAX_ATOMS or net.n_edges > MAX_BONDS:
         raise SlicesError(TOO_LARGE, f"{net.n_atoms} atoms, {net.n_edges} bonds")
+    if heavy := sorted({int(z) for z in net.numbers if z > LAST_ELEMENT}):
+        raise SlicesError(NO_PARAMETERS, f"Z = {', '.join(map(str, heavy))}")
     try:
         with np.errstate(all="ignore"):
             return _decode(net, spec)

@@ -33,6 +33,12 @@ def test_golden_cells(name: str, mode: str) -> None:
     assert StructureMatcher().fit(golden_structures()[name], crystal.structure())
 
 
+def test_an_element_without_parameters_is_a_reason() -> None:
+    net = parse(GOLDEN["NaCl"])
+    with pytest.raises(SlicesError, match=r"heavier than radon.*Z = 93"):
+        decode(Net(np.full_like(net.numbers, 93), net.edges, net.images))
+
+
 def test_the_short_cut_metric_is_that_of_the_published_bases() -> None:
     from crysgen_aiida.representations.slices.lattice_algebra import cycle_basis
 
