@@ -26,8 +26,8 @@ class ChargeRule:
 def charge_neutral(formula: str, rule: ChargeRule) -> bool | None:
     """Return whether oxidation states exist that make the formula neutral, None if SMACT cannot judge it.
 
-    With ``elements`` the verdict is that of :func:`smact.screening.smact_validity`, found from the sums that can be reached: trying
-    every combination of states takes minutes for a formula of a dozen elements.
+    With ``elements`` the verdict is that of :func:`smact.screening.smact_validity`, found from the sums that can be
+    reached: trying every combination of states takes minutes for a formula of a dozen elements.
 
     :param formula: reduced formula.
     """

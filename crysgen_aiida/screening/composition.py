@@ -18,7 +18,9 @@ HUBBARD_U = frozenset(("V", "Cr", "Mn", "Fe", "Co", "Ni", "Mo", "W"))
 
 def valid_composition(formula: str, rule: CompositionRule) -> tuple[bool | None, str | None]:
     """Return the verdict on a reduced formula and, unless it is true, the reason."""
-    verdict = charge_neutral(formula, ChargeRule(pauling=rule.pauling, alloys=rule.alloys, oxidation_states=rule.oxidation_states))
+    verdict = charge_neutral(
+        formula, ChargeRule(pauling=rule.pauling, alloys=rule.alloys, oxidation_states=rule.oxidation_states)
+    )
     if verdict is None:
         return None, f"SMACT cannot judge {formula}: it lacks data for one of its elements"
     return verdict, None if verdict else f"no neutral combination of oxidation states for {formula} (SMACT)"
