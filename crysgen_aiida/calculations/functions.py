@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.engine import calcfunction
 
 from crysgen_aiida.crystals.errors import BadInput, EmptySet
+from crysgen_aiida.data.constraints import columns_of
 from crysgen_aiida.data.decision import DecisionSet
 from crysgen_aiida.data.packed import (
     CrystalSetData,
@@ -87,7 +88,8 @@ def decision_set(frame: Any, ranking: Ranking, query: Query, said: dict[str, str
         "parent_row": pa.array(ranking.rows, pa.int64()),
         "reduced_formula": pa.array(chosen["reduced_formula"].tolist(), pa.string()),
     }
-    used = dict.fromkeys([c for c, *_ in query.constraints] + [o.column for o in query.objectives])
+    asked = [name for constraint in query.constraints for name in columns_of(constraint)]
+    used = dict.fromkeys([*asked, *(o.column for o in query.objectives)])
     for name in used:
         if name not in columns:
             columns[name] = pa.array(chosen[name], from_pandas=True)

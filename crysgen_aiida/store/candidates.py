@@ -1,7 +1,7 @@
 """Candidate sets: what a finished screening made, joined row by row.
 
 A candidate is a row of a *relaxed* crystal set that was screened; its address is that set's uuid and the row. This
-module reads packed nodes directly; an index may answer the same calls later.
+module reads the graph and its packed nodes; questions over many runs go to the index instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from aiida.orm import ProcessNode, StructureData
 
-    from crysgen_aiida.data.packed import CrystalSetData, PropertyTableData, ReferenceEnergiesData, SequenceSetData
+    from crysgen_aiida.data.packed import (
+        CrystalSetData,
+        DecisionData,
+        PackedData,
+        PropertyTableData,
+        ReferenceEnergiesData,
+        SequenceSetData,
+    )
 
 SCREEN = "aiida.calculations:crysgen.screen"
 DESIGN = "aiida.workflows:crysgen.inverse_design"
@@ -96,21 +103,29 @@ def of_screen(screen: ProcessNode) -> CandidateSet:
 
 
 def of_process(process: ProcessNode) -> CandidateSet:
-    """Return the candidate set of a design, or of a screening.
+    """Return the candidate set of a design, or of a screening; the newest if there are several.
 
     :raises EmptySet: if it has not made one.
+    """
+    return screenings_below(process)[-1]
+
+
+def screenings_below(process: ProcessNode) -> list[CandidateSet]:
+    """Return the candidate sets a run has made, oldest first.
+
+    :raises EmptySet: if it has made none.
     """
     if process.process_type == SCREEN:
         if not process.is_finished_ok:
             raise EmptySet(f"The screening {process.pk} has made no table; see `crysgen run status {process.pk}`.")
-        return of_screen(process)
+        return [of_screen(process)]
     below = [n for n in getattr(process, "called_descendants", []) if n.process_type == SCREEN and n.is_finished_ok]
     if not below:
         raise EmptySet(
             f"Process {process.pk} has screened nothing (yet); see `crysgen run status {process.pk}`, and give the pk "
             "of an inverse-design run."
         )
-    return of_screen(max(below, key=lambda n: n.pk or 0))
+    return [of_screen(screen) for screen in sorted(below, key=lambda n: n.pk or 0)]
 
 
 def of_address(text: str) -> tuple[CandidateSet, int]:
@@ -118,9 +133,20 @@ def of_address(text: str) -> tuple[CandidateSet, int]:
 
     :raises ImpossibleRequest: if the address points at a set that was never screened.
     """
+    node, row = resolve(text)
+    screens = screenings_of(node)
+    if not screens:
+        raise ImpossibleRequest(
+            f"{text} is a row of a set that was not screened, so it is no candidate; `crysgen row materialize` and "
+            "`crysgen candidate trace` take any row."
+        )
+    return of_screen(screens[-1]), row
+
+
+def screenings_of(node: PackedData) -> list[ProcessNode]:
+    """Return the finished screenings that judged a set of relaxed crystals, oldest first."""
     from aiida import orm
 
-    node, row = resolve(text)
     query = orm.QueryBuilder().append(orm.Node, filters={"uuid": node.uuid}, tag="set")
     query.append(
         orm.CalcJobNode,
@@ -129,14 +155,8 @@ def of_address(text: str) -> tuple[CandidateSet, int]:
         edge_filters={"label": "crystals"},
         tag="screen",
     )
-    query.order_by({"screen": {"id": "desc"}})
-    screen = query.first(flat=True)
-    if screen is None:
-        raise ImpossibleRequest(
-            f"{text} is a row of a set that was not screened, so it is no candidate; `crysgen row materialize` and "
-            "`crysgen candidate trace` take any row."
-        )
-    return of_screen(screen), row
+    query.order_by({"screen": {"id": "asc"}})
+    return list(query.all(flat=True))
 
 
 def newest() -> CandidateSet:
@@ -194,6 +214,29 @@ def promoted(address: Address) -> list[StructureData]:
     )
     query.order_by({"structure": {"id": "asc"}})
     return list(query.all(flat=True))
+
+
+def decisions_of(candidates: CandidateSet) -> tuple[DecisionData | None, int]:
+    """Return the ranking a screening's design recorded, or else the newest about it, and how many rows it promoted."""
+    from aiida import orm
+
+    from crysgen_aiida.data.packed import DecisionData
+
+    decision = outputs_of(candidates.design).get("decision") if candidates.design is not None else None
+    if decision is None:
+        query = orm.QueryBuilder().append(orm.Node, filters={"uuid": candidates.table.uuid}, tag="table")
+        query.append(orm.CalcFunctionNode, with_incoming="table", tag="call")
+        query.append(DecisionData, with_incoming="call", tag="decision")
+        query.order_by({"decision": {"id": "desc"}}).limit(1)
+        decision = query.first(flat=True)
+    if decision is None:
+        return None, 0
+    query = orm.QueryBuilder().append(orm.Node, filters={"uuid": decision.uuid}, tag="decision")
+    query.append(
+        orm.CalcFunctionNode, with_incoming="decision", tag="call", filters={"attributes.function_name": "promote"}
+    )
+    query.append(orm.StructureData, with_incoming="call", tag="structure", project=["uuid"])
+    return decision, int(query.count())
 
 
 # -- links ----------------------------------------------------------------------------------------------------------

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crysgen_aiida.crystals.errors import EmptySet
-from crysgen_aiida.store.address import Address
-from crysgen_aiida.store.candidates import of_address, records
+from crysgen_aiida.store.address import Address, load_node
+from crysgen_aiida.store.candidates import records
 from crysgen_aiida.store.ranking import DEFAULT, Query, query_of, rank
 
 if TYPE_CHECKING:
     from crysgen_aiida.crystals.crystal_set import CrystalSet
     from crysgen_aiida.store.candidates import CandidateSet
+    from crysgen_aiida.store.index.database import Index
 
 #: Format to suffix of its files.
 KINDS = {"cif": ".cif", "poscar": ".vasp", "extxyz": ".extxyz", "jsonl": ".jsonl"}
@@ -24,28 +26,47 @@ def best(candidates: CandidateSet, top: int) -> list[dict[str, Any]]:
     return records(ordered.head(top))
 
 
-def export_candidates(
-    addresses: list[str], candidates: CandidateSet | None, top: int, kind: str, output: Path
-) -> list[Path]:
-    """Write structure files and ``candidates.csv``; return the structure files.
+def export_best(candidates: CandidateSet, top: int, kind: str, output: Path) -> list[Path]:
+    """Write the ``top`` best of a set as structure files and ``candidates.csv``; return the structure files.
 
-    :param addresses: which candidates; with none, the ``top`` best of ``candidates`` by the rule it was ranked by.
     :param kind: one of :data:`KINDS`.
     :raises EmptySet: if there is nothing to write.
     """
-    rows: list[dict[str, Any]] = []
-    crystals: list[CrystalSet] = []
+    rows = best(candidates, top)
+    return write_structures(rows, [candidates.relaxed.table.take([int(r["row"])]) for r in rows], kind, output)
+
+
+def rows_at(index: Index, addresses: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the current values of these candidates, with their full addresses.
+
+    :raises ImpossibleRequest: if an address is no candidate of the index.
+    """
+    from crysgen_aiida.store.explain.runs import find_candidate
+    from crysgen_aiida.store.explain.show import wide_row
+
+    known = index.columns()
+    rows = []
     for text in addresses:
-        found, row = of_address(text)
-        match = found.frame[found.frame["row"] == row]
-        rows += records(match.head(1)) or [{"address": Address(found.relaxed.uuid, row).full}]
-        crystals.append(found.relaxed.table.take([row]))
-    if not addresses and candidates is not None:
-        for record in best(candidates, top):
-            rows.append(record)
-            crystals.append(candidates.relaxed.table.take([int(record["row"])]))
-    if not rows:
-        raise EmptySet("There is no candidate to export; see `crysgen candidate rank` for what the constraints leave.")
+        found = find_candidate(index, text)
+        values = {name: value for name, value in wide_row(index, found).items() if name in known}
+        rows.append({"address": found.address.full, **values})
+    return rows
+
+
+def export_rows(rows: list[dict[str, Any]], kind: str, output: Path) -> list[Path]:
+    """Write candidates of the index as structure files and ``candidates.csv``; return the structure files.
+
+    :param rows: records with the full ``address``, as ranking gives them; their crystals are read from the graph.
+    :param kind: one of :data:`KINDS`.
+    :raises EmptySet: if there is nothing to write.
+    """
+    sets: dict[str, Any] = {}
+    crystals = []
+    for row in rows:
+        address = Address.parse(str(row["address"]))
+        if address.uuid not in sets:
+            sets[address.uuid] = load_node(address).table
+        crystals.append(sets[address.uuid].take([address.row]))
     return write_structures(rows, crystals, kind, output)
 
 
@@ -53,12 +74,15 @@ def write_structures(rows: list[dict[str, Any]], crystals: list[CrystalSet], kin
     """Write one file a crystal, named by place, formula and address, and a table of them all.
 
     :param crystals: sets of one row, in the order of ``rows``, whose records have ``address``.
+    :raises EmptySet: if there is nothing to write.
     """
     import pandas as pd
 
     from crysgen_aiida.crystals.files import write_text
     from crysgen_aiida.crystals.writers import WRITERS
 
+    if not rows:
+        raise EmptySet("There is no candidate to export; see `crysgen candidate rank` for what the constraints leave.")
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for place, (record, crystal) in enumerate(zip(rows, crystals, strict=True), start=1):

@@ -1,4 +1,4 @@
-"""Rank the candidates of a set: what a user writes becomes a query, and a query an ordered frame.
+"""Rank the candidates of one run: what a user wants becomes a query, and a query an ordered frame.
 
 The order itself (constraints, desirability, Pareto fronts, stable ties) is :mod:`crysgen_aiida.data.ranking`, shared
 with the work chains, so that a ranking on a screen and one recorded in the graph are the same.
@@ -6,73 +6,50 @@ with the work chains, so that a ranking on a screen and one recorded in the grap
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
+from crysgen_aiida.data.constraints import columns_of
 from crysgen_aiida.data.ranking import Query, Ranking, rank_frame
+from crysgen_aiida.store.language.place import shown, suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from crysgen_aiida.store.candidates import CandidateSet
 
-__all__ = ["DEFAULT", "Query", "Ranking", "build_query", "parse_constraint", "query_of", "rank", "rank_frame"]
+__all__ = ["DEFAULT", "Query", "Ranking", "build_query", "query_of", "rank", "rank_frame"]
 
 #: The rule of a run that recorded none.
 DEFAULT: dict[str, Any] = {"constraints": [["status", "==", "ok"]], "objectives": {"e_above_reference": "lower"}}
 
-_CONSTRAINT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(<=|>=|==|!=|=|<|>)\s*(.+?)\s*$")
-_FLAG = re.compile(r"^\s*(not\s+|!)?([A-Za-z_][\w.]*)\s*$")
-
-
-def parse_constraint(text: str) -> tuple[str, str, Any]:
-    """Return ``(column, operator, value)`` of ``band_gap>=1.5``, ``valid`` or ``not is_centrosymmetric``.
-
-    :raises ImpossibleRequest: if it is neither.
-    """
-    found = _CONSTRAINT.match(text)
-    if found:
-        column, operator, raw = found.groups()
-        return column, "==" if operator == "=" else operator, _value(raw)
-    flag = _FLAG.match(text)
-    if flag:
-        return flag.group(2), "==", flag.group(1) is None
-    raise ImpossibleRequest(
-        f"{text!r} is not a constraint; write column>=value (also <= > < == !=), or the name of a yes/no column, "
-        "with `not` before it to turn it round."
-    )
-
 
 def build_query(
-    where: Sequence[str] = (),
+    *,
     minimize: Sequence[str] = (),
     maximize: Sequence[str] = (),
     target: Mapping[str, float] | None = None,
-    *,
     method: str = "weighted",
     limit: int | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> Query:
     """Return the query of a command line, laid over ``base`` (a recorded one or a recipe's).
 
-    Constraints are added to those of ``base``; objectives, if any are given, replace its objectives.
+    Constraints are those of ``base``; objectives, if any are given, replace its objectives. Filters stay text, see
+    :mod:`crysgen_aiida.store.language`.
 
-    :raises ImpossibleRequest: for a malformed constraint, or a column wanted in two directions.
+    :raises ImpossibleRequest: for a column wanted in two directions.
     """
     values: dict[str, Any] = dict(base or {})
-    constraints = [list(c) for c in values.get("constraints", [])]
-    constraints += [list(parse_constraint(text)) for text in where]
     objectives: dict[str, Any] = {}
     wanted: list[tuple[str, dict[str, Any]]] = [(name, {"direction": "lower"}) for name in minimize]
     wanted += [(name, {"direction": "higher"}) for name in maximize]
-    wanted += [(name, {"direction": "target", "target": float(value)}) for name, value in (target or {}).items()]
+    wanted += [(name, {"direction": "target", "target": value}) for name, value in (target or {}).items()]
     for name, objective in wanted:
         if name in objectives:
             raise ImpossibleRequest(f"The column {name} is wanted in two directions; give it one.")
         objectives[name] = objective
-    values["constraints"] = constraints
     if objectives:
         values["objectives"] = objectives
         values["method"] = method
@@ -102,40 +79,16 @@ def query_of(candidates: CandidateSet) -> dict[str, Any] | None:
 
     None if nothing was recorded.
     """
-    from aiida import orm
+    from crysgen_aiida.store.candidates import decisions_of
 
-    from crysgen_aiida.data.packed import DecisionData
-    from crysgen_aiida.store.candidates import outputs_of
-
-    decision = outputs_of(candidates.design).get("decision") if candidates.design is not None else None
-    if decision is None:
-        query = orm.QueryBuilder().append(orm.Node, filters={"uuid": candidates.table.uuid}, tag="table")
-        query.append(orm.CalcFunctionNode, with_incoming="table", tag="call")
-        query.append(DecisionData, with_incoming="call", tag="decision")
-        query.order_by({"decision": {"id": "desc"}}).limit(1)
-        decision = query.first(flat=True)
+    decision, _ = decisions_of(candidates)
     held = decision.metadata.get("query") if decision is not None else None
     return dict(held) if isinstance(held, Mapping) else None
 
 
 def _require_columns(frame: pd.DataFrame, query: Query) -> None:
-    import difflib
-
-    for name in [c[0] for c in query.constraints] + [o.column for o in query.objectives]:
+    for name in [n for c in query.constraints for n in columns_of(c)] + [o.column for o in query.objectives]:
         if name not in frame.columns:
-            close = difflib.get_close_matches(name, list(frame.columns), n=3)
-            hint = f"Did you mean {', '.join(close)}?" if close else f"There are {', '.join(sorted(frame.columns))}."
-            raise ImpossibleRequest(f"The candidates have no column {name!r}. {hint}")
-
-
-def _value(raw: str) -> Any:
-    import json
-
-    if raw.lower() in ("true", "yes"):
-        return True
-    if raw.lower() in ("false", "no"):
-        return False
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return raw.strip("'\"")
+            raise ImpossibleRequest(
+                f"The candidates have no column {shown(name)}. {suggestion(name, map(str, frame.columns))}"
+            )

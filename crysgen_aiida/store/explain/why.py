@@ -1,0 +1,156 @@
+"""Why a candidate has the rank it has: its constraints, what it is ordered by, and what kept its neighbours out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from crysgen_aiida.store.explain.case import Case
+from crysgen_aiida.store.explain.runs import Run, find_candidate, runs_of_batch
+
+if TYPE_CHECKING:
+    from crysgen_aiida.data.ranking import Query
+    from crysgen_aiida.store.index.database import Index
+
+#: Neighbours shown on each side.
+NEIGHBOURS = 3
+
+
+def why(
+    index: Index,
+    text: str,
+    query: Query | Mapping[str, Any] | None = None,
+    where: Sequence[str] = (),
+    *,
+    run: Run | None = None,
+    neighbours: int = NEIGHBOURS,
+    prefer: Mapping[str, str] | None = None,
+    graph: bool = True,
+) -> dict[str, Any]:
+    """Explain the rank of a candidate among those of its run.
+
+    :param text: its address.
+    :param query: the rule; by default that of the run.
+    :param where: further constraints in the filter language.
+    :param run: among which candidates; by default the newest run that led to this one.
+    :param graph: read reasons of single verdicts from the graph of the loaded profile.
+    :return: ``rank`` (None if a constraint keeps it out) of ``of`` candidates; ``constraints`` and ``objectives`` with
+        its values; ``above`` and ``below``, the ranked neighbours, with what decides between them and this one;
+        ``kept_out``, candidates that would stand before it but for a constraint, the nearest first, with that
+        constraint; ``kept_out_by``, how many each constraint keeps out before it.
+    :raises ImpossibleRequest: if there is no such candidate, or the rule names what is not there.
+    """
+    found = find_candidate(index, text)
+    among = run or next(iter(runs_of_batch(index, found.batch_id)))
+    rule = _rule(query, among)
+    case = Case(index, found, rule, tuple(where), among, prefer)
+    place = case.place
+    record: dict[str, Any] = {
+        "address": found.address.full,
+        "reduced_formula": case.wide["reduced_formula"],
+        "run": {"pk": among.pk, "uuid": among.uuid, "label": among.label},
+        "rule": {**rule.to_dict(), "where": list(where)},
+        "rank": None if place is None else place + 1,
+        "of": len(case.ids),
+        "candidates": len(case.free_ids),
+        "score": None if place is None else float(case.ranked.scores[place]),
+        "front": None if place is None else int(case.ranked.fronts[place]),
+        "would_rank": None if place is not None else case.would_be() + 1,
+        "constraints": case.constraints(),
+        "objectives": case.objectives(),
+        "above": case.neighbours(range(max(0, (place or 0) - neighbours), place) if place is not None else range(0)),
+        "below": case.neighbours(range(place + 1, min(len(case.ids), place + 1 + neighbours)) if place is not None
+                                 else range(case.would_be(), min(len(case.ids), case.would_be() + neighbours))),
+        **case.kept_out(neighbours),
+    }  # fmt: skip
+    if graph:
+        _add_reasons(index, record)
+    return record
+
+
+def _rule(query: Query | Mapping[str, Any] | None, run: Run) -> Query:
+    from crysgen_aiida.data.ranking import Query as Rule
+    from crysgen_aiida.store.ranking import DEFAULT
+
+    if isinstance(query, Rule):
+        held = query
+    else:
+        given: Mapping[str, Any] | None = query if query is not None else run.ranking
+        held = Rule.from_dict(DEFAULT if given is None else given)
+    return dataclasses.replace(held, limit=None)
+
+
+def _add_reasons(index: Index, record: dict[str, Any]) -> None:
+    """Write beside each constraint that fails the reason the graph holds, if there is one."""
+    from crysgen_aiida.store.explain.reasons import why_not
+    from crysgen_aiida.store.explain.show import RowReader
+
+    reader = RowReader()
+    mine = [c for c in record["constraints"] if not c["met"]]
+    for address, failed in [(record["address"], mine)] + [(k["address"], k["fails"]) for k in record["kept_out"]]:
+        if not failed:
+            continue
+        crystal, judged = reader.rows(find_candidate(index, address))
+        for one in failed:
+            said = [why_not(name, judged) for name in one["columns"]]
+            one["reason"] = next(filter(None, said), None) or (
+                crystal["reason"] if "status" in one["columns"] else None
+            )
+
+
+def render(found: Mapping[str, Any]) -> str:
+    """Return an explanation as text."""
+    name = f"{found['reduced_formula']} ({_short(found['address'])})"
+    run = f"run {found['run']['pk'] or found['run']['uuid'][:8]}"
+    if found["rank"] is not None:
+        front = f", front {found['front']}" if found["rule"]["method"] == "pareto" else ""
+        head = f"{name} has rank {found['rank']} of {found['of']} in {run}, score {found['score']:.4g}{front}."
+    else:
+        head = f"{name} is not ranked in {run}: a constraint keeps it out. It would have rank {found['would_rank']}."
+    lines = [head, "", f"Constraints ({found['candidates']} candidates)" if found["constraints"] else "No constraints"]
+    for one in found["constraints"]:
+        held = [f"{k} = {_word(v)}" for k, v in one["value"].items()]
+        told = "; ".join([", ".join(held), f"{one['met_by']} meet it"] if held else [f"{one['met_by']} meet it"])
+        line = f"  {'meets' if one['met'] else 'FAILS'}  {one['constraint']}   ({told})"
+        lines.append(line + (f": {one['reason']}" if one.get("reason") else ""))
+    lines += ["", f"Ordered by ({found['rule']['method']})"] if found["objectives"] else ["", "Ordered by row only"]
+    for wish in found["objectives"]:
+        unit = f" {wish['unit']}" if wish["unit"] and wish["value"] is not None else ""
+        lacking = "no value" if wish["value"] is None else "its uncertainty is not known"
+        place = f"place {wish['place']}" if wish["place"] is not None else f"{lacking}, so it comes last"
+        lines.append(
+            f"  {wish['objective']} {wish['wanted']}, weight {wish['weight']:g}: {_word(wish['value'])}{unit}, "
+            f"desirability {_word(wish['desirability'])}, {place}"
+        )
+    for title, side in (("Just above", "above"), ("Just below" if found["rank"] else "It would stand before", "below")):
+        if found[side]:
+            lines += ["", title]
+            lines += [f"  {n['rank']:>4}  {_who(n)}: {n['decides']}" for n in found[side]]
+    if found["kept_out_total"]:
+        by = ", ".join(f"{words}: {n}" for words, n in found["kept_out_by"].items())
+        lines += ["", f"{found['kept_out_total']} would stand before it but are kept out ({by}); the nearest:"]
+        for one in found["kept_out"]:
+            why_not = "; ".join(
+                f["constraint"] + (f" ({f['reason']})" if f.get("reason") else "") for f in one["fails"]
+            )
+            lines.append(f"        {_who(one)}: fails {why_not}")
+    return "\n".join(lines)
+
+
+def _who(one: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{name} {_word(value)}" for name, value in one["values"].items())
+    return f"{one['reduced_formula']} {_short(one['address'])}" + (f" ({values})" if values else "")
+
+
+def _short(address: str) -> str:
+    uuid, _, row = address.partition(":")
+    return f"{uuid[:8]}:{row}"
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "missing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

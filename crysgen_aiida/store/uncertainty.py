@@ -1,0 +1,64 @@
+"""How sure values are: the uncertainty they state, or how far two potentials disagree about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, select
+
+from crysgen_aiida.store.index.models import PropertyColumn, PropertyValue
+from crysgen_aiida.store.index.policy import POTENTIAL, classify
+
+if TYPE_CHECKING:
+    from crysgen_aiida.store.reading import Reading
+
+
+def disagreement(reading: Reading, name: str, ids: np.ndarray, condition: ColumnElement[bool]) -> np.ndarray:
+    """Return the standard deviation (n,) between the values of a property by different interatomic potentials.
+
+    Of each potential the newest value counts. The deviation of a sample, divided by one less than its size: of two
+    values their difference divided by the square root of 2. NaN where fewer than two potentials give a value.
+
+    :param ids: (n,) candidates.
+    :param condition: what these candidates, and perhaps others, satisfy.
+    """
+    sigma = np.full(len(ids), np.nan)
+    column, value = PropertyColumn.__table__.c, PropertyValue.__table__.c
+    asked = select(column.id, column.method, column.created, column.source_uuid)
+    asked = asked.where(column.property == name, column.unit == reading.names.infos[name].unit)
+    held = [c for c in reading.connection.execute(asked).all() if classify(c.method) == POTENTIAL]
+    if len({c.method for c in held}) < 2 or not len(ids):
+        return sigma
+    oldest_first = sorted(held, key=lambda c: (c.created, c.source_uuid))
+    age = {c.id: n for n, c in enumerate(oldest_first)}
+    methods = {m: n for n, m in enumerate(sorted({c.method for c in held}))}
+    method = {c.id: methods[c.method] for c in held}
+    kept = select(reading.wide.c.candidate_id).where(condition)
+    rows: list[Any] = []
+    for some in _chunks(sorted(age)):
+        found = select(value.candidate_id, value.column_id, value.value)
+        found = found.where(value.column_id.in_(some), value.candidate_id.in_(kept))
+        rows += reading.connection.execute(found).fetchall()
+    if not rows:
+        return sigma
+    whose, which, values = (np.array(c) for c in zip(*rows, strict=True))
+    of_method = np.array([method[int(c)] for c in which])
+    order = np.lexsort((np.array([age[int(c)] for c in which]), of_method, whose))
+    whose, of_method, values = whose[order], of_method[order], values[order].astype(float)
+    # the last of each candidate and method is the newest
+    newest = np.append((whose[1:] != whose[:-1]) | (of_method[1:] != of_method[:-1]), True)
+    whose, values = whose[newest], values[newest]
+    starts = np.flatnonzero(np.append(True, whose[1:] != whose[:-1]))
+    count = np.diff(np.append(starts, len(whose)))
+    mean = np.add.reduceat(values, starts) / count
+    squares = np.add.reduceat((values - np.repeat(mean, count)) ** 2, starts)
+    spread = np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+    known = whose[starts]
+    at = np.searchsorted(known, ids)
+    inside = np.minimum(at, len(known) - 1)
+    return np.where(known[inside] == ids, spread[inside], np.nan)
+
+
+def _chunks(ids: list[int], size: int = 10_000) -> list[list[int]]:
+    return [ids[k : k + size] for k in range(0, len(ids), size)]

@@ -1,0 +1,306 @@
+"""Synchronisation killed, doubled, overtaken by deletions and imports: the index ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sync_graphs import (
+    answers_of_graph,
+    answers_of_index,
+    empty_profile,
+    judged_table,
+    make_run,
+    own_profile,
+    relaxed_set,
+    results_table,
+    sequence_set,
+)
+
+PROFILE = "crysgen-sync"
+
+#: Loads the profile and synchronises; ends itself with SIGKILL before the n-th statement sent to the index.
+SYNC = """
+import os, signal, sys
+from aiida.manage.configuration import load_profile
+load_profile(sys.argv[1])
+from sqlalchemy import event
+from crysgen_aiida.store.index import batches
+from crysgen_aiida.store.location import open_index
+from crysgen_aiida.store.sync import sync
+batches.TRANSACTION_ROWS = 40
+index, deadline, count = open_index(), int(sys.argv[2]), 0
+def statement(*_):
+    global count
+    count += 1
+    if count == deadline:
+        os.kill(os.getpid(), signal.SIGKILL)
+event.listen(index.engine, "before_cursor_execute", statement)
+sync(index)
+"""
+
+
+@pytest.fixture(scope="module")
+def profile() -> Iterator[Any]:
+    with own_profile(PROFILE) as held:
+        yield held
+
+
+@pytest.fixture
+def index(profile: Any) -> Iterator[Any]:
+    """The index of an empty profile, emptied."""
+    from crysgen_aiida.store.location import open_index
+    from crysgen_aiida.store.sync import sync
+
+    empty_profile()
+    held = open_index(PROFILE)
+    sync(held, rebuild=True)
+    yield held
+    held.close()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Callable[[], str]:
+    """Return the fingerprint of a new index of the profile, filled in one go."""
+
+    def fill() -> str:
+        from crysgen_aiida.store.index.database import Index
+        from crysgen_aiida.store.sync import sync
+
+        held = Index.open(f"sqlite:///{tmp_path / 'fresh.sqlite'}")
+        sync(held, rebuild=True)
+        try:
+            return held.fingerprint()
+        finally:
+            held.close()
+
+    return fill
+
+
+def some_runs() -> list[Any]:
+    """Store a few runs, one larger than a transaction of the killed synchronisation, and results for them."""
+    runs = [
+        make_run(relaxed_set(n, seed), judged_table(n, seed), decoded=relaxed_set(n, 9), sequences=sequence_set(n, 1.5))
+        for seed, n in enumerate((10, 130, 25))
+    ]
+    row = {"property": "band_gap", "value": 2.5, "unit": "eV", "method": "pbe-mp2020", "uncertainty": 0.1}
+    results_table([{"address": f"{run.relaxed.uuid}:{k}", **row} for k, run in enumerate(runs)])
+    return runs
+
+
+def launch(deadline: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", SYNC, PROFILE, str(deadline)])
+
+
+@pytest.mark.slow
+def test_a_killed_synchronisation_goes_on_and_ends_the_same(index: Any, fresh: Callable[[], str]) -> None:
+    from crysgen_aiida.store.sync import sync
+
+    some_runs()
+    killed = 0
+    # each goes on where the one before was killed; the large batch is interrupted between its transactions
+    for deadline in (12, 35, 75, 60, 20):
+        code = launch(deadline).wait(timeout=120)
+        assert code in (-9, 0)
+        killed += code == -9
+    assert killed >= 3
+    sync(index)
+    assert index.incomplete() == []
+    assert index.fingerprint() == fresh()
+
+
+@pytest.mark.slow
+def test_two_at_once_do_the_work_of_one(index: Any, fresh: Callable[[], str]) -> None:
+    some_runs()
+    both = [launch(0), launch(0)]
+    assert [p.wait(timeout=120) for p in both] == [0, 0]
+    assert index.fingerprint() == fresh()
+
+
+def test_half_a_batch_is_neither_counted_nor_kept(index: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crysgen_aiida.store.check import check
+    from crysgen_aiida.store.index import batches
+    from crysgen_aiida.store.sync import sync
+
+    make_run(relaxed_set(90, 1), judged_table(90, 1))
+    monkeypatch.setattr(batches, "TRANSACTION_ROWS", 40)
+    plain, calls = batches._Writer.rows, []
+
+    def failing(self: Any, connection: Any, part: range) -> None:
+        calls.append(part)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        plain(self, connection, part)
+
+    monkeypatch.setattr(batches._Writer, "rows", failing)
+    with pytest.raises(KeyboardInterrupt):
+        sync(index)
+    assert len(index.incomplete()) == 1
+    assert any("not written to its end" in line for line in check(index))
+    assert sync(index).rows == 90
+    assert index.incomplete() == []
+    assert check(index, deep=True) == []
+
+
+def test_equal_screenings_are_one_batch_and_the_earliest_gives_the_addresses(index: Any) -> None:
+    from aiida.tools import delete_nodes
+
+    from crysgen_aiida.store.sync import sync
+
+    first = make_run(relaxed_set(8, 1), judged_table(8, 1), design=True, label="first")
+    twin = make_run(first.relaxed.table, first.table.table, design=True, label="twin")
+    report = sync(index)
+    assert (report.added, report.rows) == (2, 8)
+    assert {key[0] for key in answers_of_index(index)} == {first.relaxed.uuid}
+    results_table(
+        [{"address": f"{twin.relaxed.uuid}:3", "property": "band_gap", "value": 9.5, "unit": "eV", "method": "scan-x"}]
+    )
+    sync(index)
+    assert answers_of_index(index)[first.relaxed.uuid, first.table.uuid, 3]["band_gap"] == 9.5
+    delete_nodes([first.screen.pk], dry_run=False)
+    report = sync(index)
+    assert (report.removed, report.rows) == (1, 0)
+    assert {key[0] for key in answers_of_index(index)} == {twin.relaxed.uuid}
+    assert answers_of_index(index) == answers_of_graph(index.policy())
+    delete_nodes([twin.screen.pk], dry_run=False)
+    sync(index)
+    assert answers_of_index(index) == {}
+
+
+def test_what_is_imported_late_counts_as_if_it_had_been_there(index: Any, tmp_path: Path, fresh: Any) -> None:
+    from aiida.tools import delete_nodes
+    from aiida.tools.archive import create_archive, import_archive
+
+    from crysgen_aiida.store.sync import sync
+
+    early = make_run(relaxed_set(8, 1), judged_table(8, 1))
+    late = make_run(early.relaxed.table, early.table.table)
+    results = results_table(
+        [{"address": f"{early.relaxed.uuid}:2", "property": "band_gap", "value": 3.5, "unit": "eV", "method": "pbe-x"}]
+    )
+    archive = tmp_path / "early.aiida"
+    create_archive([early.table], filename=archive, test_run=False)
+    uuids = (early.relaxed.uuid, early.table.uuid)
+    delete_nodes([early.relaxed.pk], dry_run=False)
+    assert sync(index).results == 0, "nobody knows the set the results speak of"
+    assert {key[0] for key in answers_of_index(index)} == {late.relaxed.uuid}
+    import_archive(archive)
+    report = sync(index)
+    assert (report.rows, report.results) == (0, 1)
+    assert answers_of_index(index)[(*uuids, 2)]["band_gap"] == 3.5
+    assert answers_of_index(index) == answers_of_graph(index.policy())
+    assert index.fingerprint() == fresh()
+    delete_nodes([results.pk], dry_run=False)
+    sync(index)
+    assert answers_of_index(index) == answers_of_graph(index.policy())
+
+
+def test_labels_and_callers_are_brought_up_to_date(index: Any, fresh: Any) -> None:
+    from sqlalchemy import select
+
+    from crysgen_aiida.store.index.models import Campaign
+    from crysgen_aiida.store.sync import sync
+
+    run = make_run(relaxed_set(4, 1), judged_table(4, 1), design=True, label="a plan")
+    sync(index)
+    run.design.label = "Robert'); DROP TABLE candidate;-- \u202e\u2028"
+    sync(index)
+    with index.read() as connection:
+        assert connection.scalars(select(Campaign.label)).all() == [run.design.label]
+    assert index.fingerprint() == fresh()
+
+
+def test_a_screening_whose_sets_do_not_fit_is_said_and_left_out(index: Any) -> None:
+    from crysgen_aiida.store.check import check
+    from crysgen_aiida.store.sync import sync
+
+    make_run(relaxed_set(3, 1), judged_table(5, 1))
+    make_run(relaxed_set(3, 2), judged_table(2, 2, order=[1, 1]))
+    good = make_run(relaxed_set(3, 3), judged_table(3, 3, order=[2, 0, 1]))
+    report = sync(index)
+    assert report.added == 1
+    assert [key[0] for key in answers_of_index(index)] == [good.relaxed.uuid] * 3
+    assert any("judges row 4, but the relaxed set has rows 0 to 2" in note for note in report.notes)
+    assert any("judges a row twice" in note for note in report.notes)
+    assert any("not in the index yet" in line for line in check(index))
+
+
+def test_check_says_what_differs(index: Any) -> None:
+    from sqlalchemy import delete, update
+
+    from crysgen_aiida.store.check import check
+    from crysgen_aiida.store.index.models import Candidate
+    from crysgen_aiida.store.sync import sync
+
+    run = make_run(relaxed_set(6, 1), judged_table(6, 1))
+    sync(index)
+    assert check(index, deep=True) == []
+    current = index.wide()
+    with index.write() as connection:
+        connection.execute(update(current).where(current.c.row == 2).values(space_group=0, energy_per_atom=1.0))
+        connection.execute(delete(Candidate).where(Candidate.row == 5))
+    said = check(index, deep=True)
+    short = run.relaxed.uuid[:8]
+    assert any(f"The batch {short} has 6 rows, but the index holds candidates of 5" in line for line in said)
+    assert any(f"The column space_group of the batch {short} differs" in line for line in said)
+    assert any("energy_per_atom (current values)" in line for line in said)
+    sync(index, rebuild=True)
+    assert check(index, deep=True) == []
+
+
+def test_results_of_unregistered_properties_and_other_units_are_not_current(index: Any) -> None:
+    from crysgen_aiida.store.sync import sync
+
+    run = make_run(relaxed_set(4, 1), judged_table(4, 1))
+    at = f"{run.relaxed.uuid}:0"
+    results_table(
+        [
+            {"address": at, "property": "band_gapp", "value": 1.0, "unit": "eV", "method": "pbe-x"},
+            {"address": at, "property": "band_gap", "value": 1500.0, "unit": "meV", "method": "pbe-x"},
+            {"address": "nonsense", "property": "band_gap", "value": 1.0, "unit": "eV", "method": "pbe-x"},
+        ]
+    )
+    report = sync(index)
+    assert any("band_gapp" in note for note in report.notes)
+    assert report.results == 1
+    assert answers_of_index(index) == answers_of_graph(index.policy())
+
+
+def test_matching_finds_equal_crystals_across_batches_and_goes_on(index: Any) -> None:
+    from pymatgen.core import Lattice, Structure
+    from sqlalchemy import select
+
+    from crysgen_aiida.crystals.crystal_set import CrystalSet
+    from crysgen_aiida.store.index.models import Candidate
+    from crysgen_aiida.store.match import match
+    from crysgen_aiida.store.sync import sync
+
+    def salt(a: float, *pair: str) -> Structure:
+        return Structure(Lattice([[0, a, a], [a, 0, a], [a, a, 0]]), pair, [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+    def wurtz(a: float) -> Structure:
+        return Structure(Lattice.hexagonal(a, 1.6 * a), ["Na", "Cl"], [[1 / 3, 2 / 3, 0], [2 / 3, 1 / 3, 0.5]])
+
+    def run(*crystals: Structure | None) -> None:
+        reasons = [None if c else "no" for c in crystals]
+        n = len(crystals)
+        make_run(CrystalSet.from_structures(list(crystals), reasons=reasons), judged_table(n, n))
+
+    run(salt(2.8, "Na", "Cl"), wurtz(4.0), None)
+    run(salt(2.81, "Na", "Cl"), salt(3.1, "K", "Cl"))
+    sync(index)
+    report = match(index, limit=1)
+    assert report.left > 0
+    report = match(index)
+    assert report.left == 0
+    run(wurtz(4.02), salt(2.83, "Cl", "Na"), salt(2.9, "Li", "Cl"), salt(3.3, "Rb", "Br"))
+    sync(index)
+    assert match(index).done == 7, "K Cl is not looked at again"
+    with index.read() as connection:
+        groups = connection.execute(select(Candidate.id, Candidate.group_id).order_by(Candidate.id)).all()
+    assert [g.group_id for g in groups] == [1, 2, None, 1, 5, 2, 1, 8, 9]
+    assert match(index).done == 0
