@@ -149,6 +149,18 @@ def show(dataset_id: str, fmt: str) -> None:
         emit(reasons)
 
 
+@dataset.command("usage")
+@click.argument("dataset_id", metavar="DATASET")
+@format_option
+@with_profile
+def usage(dataset_id: str, fmt: str) -> None:
+    """Show what came of a data set: training sets, generators, references, runs that were compared with it."""
+    from crysgen_aiida.cli.generator import print_lineage
+    from crysgen_aiida.store.explain.lineage import lineage
+
+    print_lineage(lineage(_load(dataset_id)), fmt, "Nothing has used this data set yet.")
+
+
 @dataset.command("export")
 @click.argument("dataset_id", metavar="DATASET")
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))

@@ -57,8 +57,11 @@ def design(recipe: str | None, generator_id: str | None, reference_id: str | Non
     process = checked(builder)
     click.echo(f"Submitted design {process.pk}; follow it with `crysgen run status {process.pk}`.", err=True)
     if wait:
+        from crysgen_aiida.cli.indexing import sync_afterwards
+
         follow([process], "design", tell=lambda text: click.echo(f"  {text}", err=True))
         require_ok([process])
+        sync_afterwards()
         click.echo(f"Done; see `crysgen candidate rank {process.pk}`.", err=True)
     emit_record({"pk": process.pk, "uuid": process.uuid, "label": process.label}, fmt)
 

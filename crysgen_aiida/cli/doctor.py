@@ -7,11 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from crysgen_aiida.cli import profiles
 from crysgen_aiida.cli.output import emit, format_option
+from crysgen_aiida.crystals.errors import CrysgenError
 
 OK, WARN, FAIL, NOTE = "ok", "warn", "fail", "note"
 
@@ -20,6 +22,13 @@ POTENTIALS = {"chgnet": "chgnet", "mace": "mace-torch", "sevennet": "sevenn", "m
 
 #: SQLite lets one writer in at a time: beyond this many workers, waiting shows.
 SQLITE_WORKERS = 4
+
+
+#: Where servers are explained.
+SERVERS_PAGE = "see docs/how-to/postgresql-and-rabbitmq.md"
+
+#: Share of PostgreSQL's connections beyond which a further worker may be turned away.
+FULL = 0.8
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,16 @@ def examine(*, patience: float = 30.0) -> Iterator[Finding]:
     profiles.open_profile(name)
     default = config.default_profile_name
     yield Finding("profile", OK, f"{name} ({why}); the default profile is {default or 'not set'}")
+    database = None
+    for check, probe, fix in _servers(name):
+        finding = _isolated(check, probe, fix)
+        database = finding if check == "database" else database
+        yield finding
     fix = "restore the profile's storage, or make another profile with `crysgen -p NAME setup`"
-    storage = _isolated("storage", _storage, fix)
+    if database is not None and database.status == FAIL:
+        storage = Finding("storage", FAIL, "not looked at: the database does not answer")
+    else:
+        storage = _isolated("storage", _storage, fix)
     yield storage
     if storage.status != FAIL:
         for check, probe, fix in (
@@ -58,6 +75,17 @@ def examine(*, patience: float = 30.0) -> Iterator[Finding]:
         ):
             yield _isolated(check, probe, fix)
     yield from _without_profile()
+
+
+def _servers(name: str) -> Iterator[tuple[str, Callable[[], tuple[str, str]], str]]:
+    """Yield a probe for each server the profile needs, with the remedy; SQLite and ZeroMQ need none."""
+    from crysgen_aiida.cli import postgresql, rabbitmq
+
+    profile = profiles.get_config().get_profile(name)
+    if profile.storage_backend == postgresql.BACKEND:
+        yield "database", lambda: _database(profile.storage_config), SERVERS_PAGE
+    if profile.process_control_backend == rabbitmq.BACKEND:
+        yield "messages", lambda: _messages(profile), SERVERS_PAGE
 
 
 def _without_profile() -> Iterator[Finding]:
@@ -88,6 +116,41 @@ def _storage() -> tuple[str, str]:
     profile = get_manager().get_profile()
     assert profile is not None
     return OK, f"{profile.storage_backend}, {n} nodes"
+
+
+def _database(config: dict[str, Any]) -> tuple[str, str]:
+    from crysgen_aiida.cli import postgresql
+
+    database = postgresql.database_of(config)
+    try:
+        server = postgresql.ask(database)
+    except CrysgenError as error:
+        return FAIL, str(error)
+    detail = (
+        f"PostgreSQL {server.version} at {database.host}:{database.port}, database {database.name}, "
+        f"{server.connections} of {server.max_connections} connections, answers in {server.milliseconds:.1f} ms"
+    )
+    if not server.has_aiida:
+        return FAIL, f"{detail}, but there is no AiiDA storage in it"
+    if not server.can_create:
+        return WARN, f"{detail}; its user {database.user} may not make the schema of the candidate index"
+    return (WARN if server.connections > FULL * server.max_connections else OK), detail
+
+
+def _messages(profile: Any) -> tuple[str, str]:
+    from crysgen_aiida.cli import rabbitmq
+
+    try:
+        answer = rabbitmq.ask(rabbitmq.url_of(profile))
+    except CrysgenError as error:
+        return FAIL, str(error)
+    timeout = rabbitmq.consumer_timeout(answer)
+    if timeout == float("inf"):
+        return OK, f"{answer.where}, {rabbitmq.timeout_wording(timeout)}"
+    if timeout is None and not profiles.get_config().get_option("warnings.rabbitmq_version", profile.name):
+        # who silences AiiDA's warning says with it that the timeout was taken care of
+        return OK, f"{answer.where}; the profile says that its consumer timeout is off"
+    return WARN, f"{answer.where}, {rabbitmq.timeout_wording(timeout)}; {rabbitmq.TIMEOUT_REMEDY}"
 
 
 def _daemon(profile: str) -> tuple[str, str]:
@@ -145,7 +208,6 @@ def _code() -> tuple[str, str]:
 
 def _starter() -> tuple[str, str]:
     from crysgen_aiida.cli.starter import find, manifest
-    from crysgen_aiida.crystals.errors import CrysgenError
 
     try:
         wanted = manifest()

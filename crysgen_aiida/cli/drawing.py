@@ -65,6 +65,21 @@ def crystal_svg(lattice: Sequence[float], numbers: Sequence[int], frac_coords: S
     )
 
 
+#: What a page that shows drawings says in its style sheet, for a drawing that is a file of its own.
+_STYLE = (
+    ".edge{stroke:#9aa3b2;stroke-width:1;fill:none}.bond{stroke:#8a8f99;stroke-width:3;stroke-linecap:round}"
+    ".atom{stroke:#39404d;stroke-width:.8}.shine{fill:#fff;opacity:.35}"
+    ".tick{font:10px Helvetica,sans-serif;fill:#5b6472}"
+)
+
+
+def as_file(svg: str, size: int = 440) -> str:
+    """Return a drawing as the text of an SVG file: with its name space, its size and its style sheet."""
+    head, _, rest = svg.partition(">")
+    opened = head.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="{size}" ', 1)
+    return f"{opened}><style>{_STYLE}</style>{rest}\n"
+
+
 def histogram_svg(series: Mapping[str, np.ndarray], label: str, note: str = "", *, discrete: bool = False) -> str:
     """Return overlaid histograms, each as the share of its own set, so that sets of different size compare.
 

@@ -117,6 +117,38 @@ def show(generator_id: str, fmt: str) -> None:
         click.echo(f"                 {readable(losses[0]['val_loss'])} → {readable(losses[-1]['val_loss'])}")
 
 
+@generator.command("lineage")
+@click.argument("generator_id", metavar="GENERATOR")
+@click.option("--seed", type=click.IntRange(0), help="Only what was sampled with this seed.")
+@format_option
+@with_profile
+def lineage(generator_id: str, seed: int | None, fmt: str) -> None:
+    """Show everything a generator made: sequences, crystals, candidates, decisions, structures, tuned generators.
+
+    Sets that were sampled but never screened are listed too. Totals count cached repetitions once.
+    """
+    from crysgen_aiida.store.explain import lineage as descent
+
+    print_lineage(descent.lineage(_load(generator_id), seed), fmt, "This generator has made nothing yet.")
+
+
+def print_lineage(found: Any, fmt: str, empty: str) -> None:
+    """Print what was made from a node (:func:`crysgen_aiida.store.explain.lineage.lineage`)."""
+    from crysgen_aiida.cli.output import to_json
+    from crysgen_aiida.store.explain.lineage import rows_of
+
+    if fmt == "json":
+        click.echo(to_json(found))
+        return
+    if fmt == "csv":
+        columns = ["what", "uuid", "label", "rows", "ok", "by", "seed", "as", "process", "from"]
+        emit([*found["made"], *found["used"]], fmt, columns=columns)
+        return
+    emit(rows_of(found), empty=empty)
+    if found["totals"]:
+        click.echo("\nIn all: " + ", ".join(f"{n} {what}" for what, n in found["totals"].items()))
+
+
 @generator.command("export")
 @click.argument("generator_id", metavar="GENERATOR")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -141,8 +142,13 @@ def _csv_cell(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    """Return a cell of a table: as :func:`readable`, uuids cut to the digits that name them on a screen."""
+    """Return a cell of a table: as :func:`readable`, uuids cut to the digits that name them on a screen.
+
+    What no terminal should get (escape sequences, line breaks in a label) is shown as �.
+    """
     text = readable(value)
+    if not text.isprintable():
+        text = "".join("�" if unicodedata.category(c).startswith("C") else c for c in text)
     return text[:8] if _UUID.match(text) else text
 
 

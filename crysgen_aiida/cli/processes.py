@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import sys
 import time
@@ -19,14 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crysgen_aiida.cli.brokers import STATUS_MAX_AGE, BrokerState, broker_state, zeromq_layout, zeromq_pid
 from crysgen_aiida.crystals.errors import CrysgenError
 
 if TYPE_CHECKING:
     import psutil
     from aiida.engine.daemon.client import DaemonClient
-
-#: A status file older than this was left by a broker that is dead or hangs; it is rewritten every 5 s.
-STATUS_MAX_AGE = 20.0
 
 #: Tasks that wait this long while nothing is processed mean that nobody consumes.
 STALL_SECONDS = 30.0
@@ -37,30 +34,13 @@ class DaemonTrouble(CrysgenError):
 
 
 @dataclass(frozen=True)
-class BrokerState:
-    """What the broker says of itself, and whether that can be believed."""
-
-    alive: bool
-    pid: int | None
-    pending: int = 0
-    processing: int = 0
-    workers: int = 0  #: daemon workers that listen for tasks
-    age: float | None = None  #: seconds since it said so
-
-    @property
-    def stale(self) -> bool:
-        """Whether the status is too old to be believed."""
-        return self.age is None or self.age > STATUS_MAX_AGE
-
-
-@dataclass(frozen=True)
 class DaemonState:
     """What runs of a profile's daemon."""
 
     circus: int | None
     workers: tuple[int, ...]
     orphans: tuple[int, ...]
-    broker: BrokerState | None  #: None if the profile's broker is not the managed ZeroMQ one
+    broker: BrokerState | None  #: None if the profile has no broker, or one of another kind
 
 
 def own_bin() -> Path:
@@ -100,6 +80,8 @@ def start_daemon(profile: str, workers: int = 1, *, timeout: float = 60.0) -> st
     """
     client = daemon_client(profile)
     state = inspect(profile)
+    if state.broker is not None and state.broker.reason:
+        raise DaemonTrouble(state.broker.reason)  # without it, no worker could listen
     said = "started"
     if state.circus is not None and not state.orphans and _listening(state):
         missing = workers - len(state.workers)
@@ -166,27 +148,6 @@ def inspect(profile: str) -> DaemonState:
     return DaemonState(circus, tuple(workers), tuple(orphans), broker_state(profile))
 
 
-def broker_state(profile: str) -> BrokerState | None:
-    """Return the state of the profile's ZeroMQ broker, or None if it uses another one."""
-    layout = _broker_layout(profile)
-    if layout is None:
-        return None
-    pid = _broker_pid(profile, layout.pid_file)
-    try:
-        status: dict[str, Any] = json.loads(layout.status_file.read_text())
-        age: float | None = max(0.0, time.time() - float(status["timestamp"]))
-    except (OSError, ValueError, KeyError):
-        return BrokerState(pid is not None, pid)
-    return BrokerState(
-        pid is not None,
-        pid,
-        int(status.get("pending_tasks", 0)),
-        int(status.get("processing_tasks", 0)),
-        int(status.get("task_subscribers", 0)),
-        age,
-    )
-
-
 def consuming(profile: str, *, patience: float = STALL_SECONDS) -> tuple[bool, str]:
     """Return whether queued work is being taken, and a sentence about it.
 
@@ -196,9 +157,9 @@ def consuming(profile: str, *, patience: float = STALL_SECONDS) -> tuple[bool, s
     state = inspect(profile)
     broker = state.broker
     if broker is None:
-        return True, "an external broker, not checked here"
+        return True, "no broker, or one that is not known here: not checked"
     if not broker.alive:
-        return False, "the broker is not running"
+        return False, broker.reason or "the broker is not running"
     if not _wait(lambda: not (_broker(profile).stale), min(patience, STATUS_MAX_AGE)):
         return False, "the broker runs but has stopped reporting"
     broker = _broker(profile)
@@ -207,16 +168,20 @@ def consuming(profile: str, *, patience: float = STALL_SECONDS) -> tuple[bool, s
         broker = _broker(profile)
         if broker.workers < len(state.workers):
             return False, f"only {broker.workers} of {len(state.workers)} workers listen to the broker"
-    if not (broker.pending and not broker.processing):
-        return True, f"{broker.pending} pending, {broker.processing} processing, {broker.workers} listening"
+    if not broker.pending or broker.processing:
+        busy = "" if broker.processing is None else f"{broker.processing} processing, "
+        return True, f"{broker.pending} pending, {busy}{broker.workers} listening"
     first = broker.pending
 
     def moved() -> bool:
         now = _broker(profile)
-        return now.processing > 0 or now.pending < first
+        return bool(now.processing) or now.pending < first
 
     if _wait(moved, patience):
         return True, "tasks are being taken"
+    if broker.processing is None and broker.workers:  # RabbitMQ hands out at once what a worker has a slot for
+        slots = _slots(profile)
+        return True, f"{first} pending: {broker.workers} worker(s) of {slots} slots are full; start more workers"
     return False, f"{first} tasks have been pending for {patience:.0f} s and none is being processed"
 
 
@@ -225,8 +190,8 @@ def clear_stale_files(profile: str) -> list[str]:
     import psutil
 
     gone: list[str] = []
-    layout = _broker_layout(profile)
-    if layout is not None and _broker_pid(profile, layout.pid_file) is None:
+    layout = zeromq_layout(profile)
+    if layout is not None and zeromq_pid(layout.pid_file) is None:
         gone += [f.name for f in (layout.pid_file, layout.status_file, layout.sockets_file) if f.exists()]
         for file in (layout.pid_file, layout.status_file, layout.sockets_file):
             file.unlink(missing_ok=True)
@@ -328,45 +293,25 @@ def _gone_is_fine() -> Any:
 # -- broker ------------------------------------------------------------------------------------------------------------
 
 
-def _broker_layout(profile: str) -> Any:
-    from aiida.brokers.zeromq.service import ZeromqBrokerService
-
-    from crysgen_aiida.cli.profiles import get_config
-
-    config = get_config()
-    held = config.get_profile(profile)
-    if held.process_control_backend != "core.zeromq":
-        return None
-    return ZeromqBrokerService.FilepathLayout(config.filepaths(held)["broker_service"]["dir"])
-
-
-def _broker_pid(profile: str, pid_file: Path) -> int | None:
-    """Return the broker's pid if the process with it is this profile's broker (pids are reused)."""
-    import psutil
-
-    try:
-        pid = int(pid_file.read_text().split()[-1])
-        process = psutil.Process(pid)
-        cmdline = process.cmdline()
-        # a test fixture may run the service as a module rather than through verdi
-        ours = _role(cmdline) == "broker" or any("brokers.zeromq" in part for part in cmdline)
-        return pid if ours and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, IndexError, psutil.NoSuchProcess, psutil.AccessDenied):
-        return None
-
-
 def _broker(profile: str) -> BrokerState:
     return broker_state(profile) or BrokerState(True, None, age=0.0)
 
 
 def _reconcile_queue(profile: str) -> int:
-    """Make the stopped broker's queue agree with the graph; return how many lost processes were queued again."""
-    from crysgen_aiida.cli.queue import reconcile
+    """Make the queue agree with the graph while nobody consumes; return how many lost processes were queued again."""
+    from crysgen_aiida.cli import queue
 
-    layout = _broker_layout(profile)
-    if layout is None or _broker_pid(profile, layout.pid_file) is not None:
-        return 0
-    return reconcile(profile, layout.storage_path / "tasks")[0]
+    layout = zeromq_layout(profile)
+    if layout is not None:
+        return queue.reconcile(profile, layout.storage_path / "tasks")[0] if zeromq_pid(layout.pid_file) is None else 0
+    broker = broker_state(profile)
+    return queue.reconcile_rabbitmq(profile)[0] if broker is not None and not broker.workers else 0
+
+
+def _slots(profile: str) -> int:
+    from crysgen_aiida.cli.profiles import get_config
+
+    return int(get_config().get_option("daemon.worker_process_slots", profile))
 
 
 def _listening(state: DaemonState, minimum: int = 1) -> bool:

@@ -64,13 +64,11 @@ def get_config() -> Config:
         return aiida_config(create=True)
 
 
-def open_profile(name: str | None = None) -> str:
-    """Load the profile for this command line (or ``name``) and return its name.
+def chosen_profile(name: str | None = None) -> str:
+    """Return the name of the profile for this command line (or ``name``), without loading it.
 
     :raises click.ClickException: if it does not exist; the message says how to make it.
     """
-    from aiida.manage.configuration import load_profile
-
     config = get_config()
     chosen, why = (name, "given") if name else choose(config, explicit_profile())
     if chosen is None:
@@ -81,8 +79,19 @@ def open_profile(name: str | None = None) -> str:
             f"There is no profile {chosen!r} (asked for by {why}); profiles: {known}. "
             f"Run `crysgen -p {chosen} setup` to make it."
         )
-    load_profile(chosen, allow_switch=True)
     return str(chosen)
+
+
+def open_profile(name: str | None = None) -> str:
+    """Load the profile for this command line (or ``name``) and return its name.
+
+    :raises click.ClickException: if it does not exist; the message says how to make it.
+    """
+    from aiida.manage.configuration import load_profile
+
+    chosen = chosen_profile(name)
+    load_profile(chosen, allow_switch=True)
+    return chosen
 
 
 def with_profile(function: F) -> F:

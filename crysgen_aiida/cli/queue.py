@@ -1,7 +1,8 @@
-"""The task queue of a stopped ZeroMQ broker, made to agree with the graph.
+"""The task queue of a daemon that does not run, made to agree with the graph.
 
 Submitting over ZeroMQ is fire and forget: a broker that dies before it has written the task to disk loses it, and the
-process stays *created* for ever. Before a daemon is started again each active process must have exactly one task.
+process stays *created* for ever; a RabbitMQ server whose disk was lost or replaced comes back empty. Before a daemon is
+started again each active process must have exactly one task.
 """
 
 from __future__ import annotations
@@ -38,6 +39,37 @@ def reconcile(profile: str, tasks_folder: Path) -> tuple[int, int]:
     lost = sorted(active - held)
     for pk in lost:
         queue.push(uuid.uuid4().hex, {"body": create_continue_body(pid=pk, nowait=True), "no_reply": True})
+    return len(lost), dropped
+
+
+def reconcile_rabbitmq(profile: str) -> tuple[int, int]:
+    """Do the same on a profile's RabbitMQ server; no worker may listen there.
+
+    :return: how many tasks were added and how many dropped.
+    """
+    from aiida.engine.processes.control import iterate_process_tasks
+    from aiida.manage import get_manager
+    from aiida.manage.configuration import profile_context
+
+    with profile_context(profile, allow_switch=True):
+        broker = get_manager().get_broker()
+        assert broker is not None
+        active = _active()
+        held: set[int] = set()
+        dropped = 0
+        for task in iterate_process_tasks(broker):
+            pk = _process_of({"body": task.body})
+            if pk is None:
+                continue
+            if pk in held or pk not in active:
+                with task.processing() as outcome:  # acknowledged: it leaves the queue
+                    outcome.set_result(False)
+                dropped += 1
+            held.add(pk)
+        lost = sorted(active - held)
+        controller = get_manager().get_process_controller()
+        for pk in lost:
+            controller.continue_process(pk, nowait=True, no_reply=True)
     return len(lost), dropped
 
 

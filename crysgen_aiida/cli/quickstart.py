@@ -72,6 +72,7 @@ def quickstart(n: int, top: int, relax: int, time_box: float, seed: int, threads
     """
     from crysgen_aiida.cli import processes
     from crysgen_aiida.cli.following import require_ok
+    from crysgen_aiida.cli.indexing import sync_afterwards
 
     began = time.monotonic()
     request = Request(n, top, relax, time_box, seed, threads or min(os.cpu_count() or 1, MAX_THREADS))
@@ -85,6 +86,7 @@ def quickstart(n: int, top: int, relax: int, time_box: float, seed: int, threads
             process, found = submit(starter, request), False
         _follow(process)
     require_ok([process])
+    sync_afterwards()
     changed = _results(process, starter, request, output)
     if stop_daemon and not daemon_was:
         _say("daemon", processes.stop_daemon(profile))
@@ -93,6 +95,7 @@ def quickstart(n: int, top: int, relax: int, time_box: float, seed: int, threads
     else:
         click.echo(f"\nDone in {time.monotonic() - began:.0f} s. Look at {output / 'report.html'}, then try:")
         click.echo("  crysgen candidate rank --where 'band_gap>=1.5'")
+        click.echo("  crysgen candidate why ADDRESS")
         click.echo("  crysgen candidate trace ADDRESS")
 
 
@@ -218,7 +221,7 @@ def _results(process: Any, starter: Starter, request: Request, output: Path) -> 
     click.echo("\nThroughput")
     emit(throughputs(process))
     before = _stamp(output)
-    export.export_candidates([], found, request.top, "cif", output)
+    export.export_best(found, request.top, "cif", output)
     write_report(output / "report.html", process, found, best, starter)
     changed = _stamp(output) != before
     click.echo(f"\n{'Wrote' if changed else 'Unchanged:'} {output}: {len(best)} CIFs, candidates.csv, report.html")

@@ -29,6 +29,7 @@ COMMANDS = {
     "run": "crysgen_aiida.cli.run:run",
     "candidate": "crysgen_aiida.cli.candidate:candidate",
     "row": "crysgen_aiida.cli.row:row",
+    "store": "crysgen_aiida.cli.store:store",
 }
 
 

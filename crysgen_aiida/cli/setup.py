@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crysgen_aiida.cli import profiles
+from crysgen_aiida.cli.services import Services, service_options
 
 if TYPE_CHECKING:
     from aiida import orm
@@ -25,34 +26,42 @@ class Ready:
     profile: str
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
-def ensure_profile(name: str, *, email: str = NEUTRAL_EMAIL) -> Ready:
-    """Make the profile if it is missing (SQLite storage, ZeroMQ broker: no service needed).
+def ensure_profile(name: str, *, email: str = NEUTRAL_EMAIL, services: Services | None = None) -> Ready:
+    """Make the profile if it is missing: by default SQLite storage and ZeroMQ broker, which need no service.
 
     It becomes the default only if there is none.
+
+    :raises ImpossibleRequest: if it exists and uses others than the ``services`` asked for, or if these are no use.
     """
     from aiida.manage.configuration import create_profile
-    from aiida.plugins import BrokerFactory
 
     config = profiles.get_config()
     ready = Ready(name)
+    wanted = services or Services()
     if name in config.profile_names:
+        wanted.require_same(config.get_profile(name))
         ready.kept.append(f"profile {name}")
         return ready
-    create_profile(
-        config,
-        name=name,
-        email=email,
-        storage_backend="core.sqlite_dos",
-        storage_config={},
-        broker_backend="core.zeromq",
-        broker_config=BrokerFactory("core.zeromq").get_default_config(),
-    )
+    with wanted.backends(name) as backends:
+        create_profile(
+            config,
+            name=name,
+            email=email,
+            storage_backend=backends.storage,
+            storage_config=backends.storage_config,
+            broker_backend=backends.broker,
+            broker_config=backends.broker_config,
+        )
     config.set_option("runner.poll.interval", 1, scope=name)
     # the same step on the same input gives the same output: repeat it from the graph
     config.set_option("caching.enabled_for", ["aiida.calculations:crysgen.*"], scope=name)
-    ready.made.append(f"profile {name}")
+    for option, value in backends.options.items():
+        config.set_option(option, value, scope=name)
+    ready.made += [*backends.made, f"profile {name}"]
+    ready.warnings += backends.warnings
     if not config.default_profile_name:
         config.set_default_profile(name)
         ready.made.append("default profile (there was none)")
@@ -120,11 +129,11 @@ def ensure_code(computer: orm.Computer, *, label: str = CODE, executable: str | 
     return code.store(), True
 
 
-def ensure_all(name: str, *, email: str = NEUTRAL_EMAIL) -> Ready:
+def ensure_all(name: str, *, email: str = NEUTRAL_EMAIL, services: Services | None = None) -> Ready:
     """Make profile, computer and code, each only if it is missing, and load the profile."""
     from aiida.manage.configuration import load_profile
 
-    ready = ensure_profile(name, email=email)
+    ready = ensure_profile(name, email=email, services=services)
     load_profile(name, allow_switch=True)
     computer, made = ensure_computer()
     (ready.made if made else ready.kept).append(f"computer {computer.label}")
@@ -151,24 +160,25 @@ def default_code() -> Any:
 
 @click.command("setup")
 @click.option("--email", default=NEUTRAL_EMAIL, show_default=True, help="Identity recorded in a new profile.")
-@click.option(
-    "--storage",
-    type=click.Choice(["sqlite"]),
-    default="sqlite",
-    show_default=True,
-    help="Where the graph is kept; SQLite needs no service.",
-)
-def setup(email: str, storage: str) -> None:
-    """Make a profile, this machine as computer and the worker's code; whatever exists is left as it is."""
+@service_options
+def setup(email: str, services: Services) -> None:
+    """Make a profile, this machine as computer and the worker's code; whatever exists is left as it is.
+
+    SQLite and ZeroMQ need no service. With --storage postgresql the database and its user are made if you may, else
+    the SQL for an administrator is printed. Passwords come from CRYSGEN_DB_PASSWORD, CRYSGEN_DB_ADMIN_PASSWORD and
+    CRYSGEN_BROKER_PASSWORD, or are asked for.
+    """
     config = profiles.get_config()
     explicit = profiles.explicit_profile()
     name = explicit or (profiles.choose(config, None)[0] if _asked_by_environment() else None) or profiles.OWN_PROFILE
     before = config.default_profile_name
-    ready = ensure_all(name, email=email)
+    ready = ensure_all(name, email=email, services=services)
     for made in ready.made:
         click.echo(f"made    {made}")
     for kept in ready.kept:
         click.echo(f"kept    {kept}")
+    for warning in ready.warnings:
+        click.echo(f"note    {warning}")
     if before and before != name:
         click.echo(f"        the default profile is still {before}")
     click.echo(f"Next: `crysgen{f' -p {name}' if name != profiles.OWN_PROFILE else ''} daemon start`.")

@@ -87,3 +87,13 @@ def test_every_list_speaks_every_format(command: str, fmt: str, aiida_profile) -
     assert done.exit_code == 0, done.output
     if fmt == "json":
         assert isinstance(json.loads(done.stdout), list)
+
+
+def test_a_hostile_label_reaches_no_terminal_but_programs_get_it_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"label": "\x1b[2Jwiped\r\nnext"}]
+    emit(rows)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 3
+    emit(rows, "json")
+    assert json.loads(capsys.readouterr().out) == rows
