@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint docs clean
+.PHONY: quickstart test test-services lint docs clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,10 @@ quickstart: $(VENV)/.installed  ## from nothing to a ranked list of candidates
 
 test: $(VENV)/.installed  ## the whole test suite, two files at a time
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-services: $(VENV)/.installed  ## the tests on PostgreSQL and RabbitMQ; installs Debian's packages if root
+	$(BIN)/python tools/services.py install
+	CRYSGEN_TEST_SERVICES=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -rs tests/services
 
 lint: $(VENV)/.installed  ## style, types and the architecture's import rules
 	$(BIN)/ruff check .
