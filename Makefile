@@ -22,7 +22,7 @@ test: $(VENV)/.installed  ## the whole test suite, two files at a time
 
 test-services: $(VENV)/.installed  ## the tests on PostgreSQL and RabbitMQ; installs Debian's packages if root
 	$(BIN)/python tools/services.py install
-	CRYSGEN_TEST_SERVICES=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -rs tests/services
+	CRYSGEN_TEST_SERVICES=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs tests/services
 
 lint: $(VENV)/.installed  ## style, types and the architecture's import rules
 	$(BIN)/ruff check .

@@ -16,15 +16,6 @@ import pytest
 from service_homes import FULL, LITE, QUICKSTART, Home, make_home, servers
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run the line and what looks at it, and another the rest: each has servers of its own."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            name = "line" if item.path.stem in ("test_line", "test_filters") else "servers"
-            item.add_marker(pytest.mark.xdist_group(name))
-
-
 @pytest.fixture(scope="session")
 def services() -> Iterator[servers.Services]:
     """Both servers in a folder of their own; every process that was started is ended by its pid."""
