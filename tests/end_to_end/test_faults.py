@@ -1,6 +1,6 @@
 """Processes killed at random, limits reached, memory and disk run out: everything ends, nothing is done twice.
 
-``CRYSGEN_KILLS`` sets the number of daemon kills (4 by default); ``benchmarks/faults.py`` runs twenty.
+``CRYSGEN_KILLS`` sets the number of daemon kills (3 by default); ``benchmarks/faults.py`` runs twenty.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def small(faults, code, sixth_generator):
 
 def test_the_daemon_killed_at_random_times(faults, daemon, code, small):
     hashes = faults.undisturbed(code, small)
-    for kind, phase, delay in faults.plan(int(os.environ.get("CRYSGEN_KILLS", "4")), seed=7):
+    for kind, phase, delay in faults.plan(int(os.environ.get("CRYSGEN_KILLS", "3")), seed=7):
         trial = faults.run_trial(daemon, code, small, hashes, kind, phase, delay)
         assert trial.ended_ok == trial.processes, trial
         assert trial.units_once == trial.hashes_equal == trial.jobs, trial

@@ -186,18 +186,25 @@ def _computer() -> Any:
 
 @contextmanager
 def own_profile(name: str) -> Iterator[Any]:
-    """Make and load a profile of its own; afterwards the one of the session is loaded again."""
+    """Make and load a profile of its own beside the one of the session.
+
+    Switching would close the storage of the session's profile, and every node other tests hold with it; so the manager
+    is made to forget what it has loaded, and to remember it afterwards.
+    """
     from aiida.manage import get_manager
     from aiida.manage.configuration import load_profile
+    from aiida.manage.manager import Manager
     from aiida_fixtures import HOME
 
-    before = get_manager().get_profile()
-    make_profile(name, HOME / name)
+    manager = get_manager()
+    held = dict(vars(manager))
+    vars(manager).update(vars(Manager()))
     try:
+        make_profile(name, HOME / name)
         yield load_profile(name, allow_switch=True)
     finally:
-        if before is not None:
-            load_profile(before.name, allow_switch=True)
+        manager.unload_profile()
+        vars(manager).update(held)
 
 
 def make_profile(name: str, storage: Any) -> None:

@@ -187,7 +187,7 @@ def test_the_index_answers_what_the_graph_says(profile: Any, tmp_path: Path) -> 
     run_state_machine_as_test(
         Graph,
         settings=settings(
-            max_examples=int(os.environ.get("CRYSGEN_TEST_EXAMPLES", "10")),
+            max_examples=int(os.environ.get("CRYSGEN_TEST_EXAMPLES", "5")),
             stateful_step_count=10,
             deadline=None,
             phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking graphs takes minutes
