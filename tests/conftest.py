@@ -19,9 +19,3 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("No benchmark data: set CRYSGEN_TEST_DATA to the folder that holds mp20_part.csv.gz and the rest.")
     return folder
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep a file in one process, and what looks at the same finished design too: it is made once a process."""
-    shared = "designed" in getattr(item, "fixturenames", ())
-    item.add_marker(pytest.mark.xdist_group("designed" if shared else str(item.path)))

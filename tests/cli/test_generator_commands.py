@@ -95,7 +95,7 @@ def test_runs_are_listed_and_their_steps_shown(invoke: Any, salt_reference: Any)
     from crysgen_aiida.store.candidates import creator_of
 
     process = creator_of(salt_reference)
-    listed = json.loads(invoke("run", "list", "--format", "json").stdout)
+    listed = json.loads(invoke("run", "list", "--limit", "1000", "--format", "json").stdout)
     assert process.uuid in [r["uuid"] for r in listed]
     (step,) = json.loads(invoke("run", "status", process.pk, "--format", "json").stdout)
     assert (step["state"].split(",")[0], step["exit"]) == ("finished", 0)
