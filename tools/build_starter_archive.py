@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--build-dir",
         type=Path,
-        default=Path("/tmp/crysgen-build"),
+        default=Path(tempfile.gettempdir()) / "crysgen-build",
         help="profile and job folders live here; repeat the command with the same folder to continue",
     )
     parser.add_argument("--max-crystals", type=int, help="use only N crystals, evenly spaced (for tests)")
