@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -262,20 +263,28 @@ def test_a_question_does_not_wait_for_a_long_synchronisation(designed, ask, monk
     assert designed.uuid in {record["uuid"] for record in listed}
 
 
-def test_the_cookbook_says_what_the_rows_say(designed) -> None:
+@pytest.fixture
+def gaps(designed: Any) -> Iterator[dict[int, float]]:
+    """Gaps of three rows as a verification would find them; they leave the graph again, which other tests compare."""
+    from aiida.tools import delete_nodes
+    from sync_graphs import results_table
+
+    found = {3: 2.5, 8: 1.4, 21: 3.75}
+    given = [
+        {"address": _address(designed, r), "property": "band_gap", "value": v, "unit": "eV"} for r, v in found.items()
+    ]
+    table = results_table(
+        [{**row, "method": "pbe-mp2020"} for row in given] + [{**given[1], "value": 9.0, "method": "mace-mp"}]
+    )
+    yield found
+    delete_nodes([table.pk], dry_run=False)
+
+
+def test_the_cookbook_says_what_the_rows_say(designed, gaps) -> None:
     """Run every block of the page in order, with results of a verification in the graph."""
     import re
 
-    from sync_graphs import results_table
-
     outputs = designed.outputs
-    gaps = {3: 2.5, 8: 1.4, 21: 3.75}
-    given = [
-        {"address": _address(designed, r), "property": "band_gap", "value": v, "unit": "eV"} for r, v in gaps.items()
-    ]
-    results_table(
-        [{**row, "method": "pbe-mp2020"} for row in given] + [{**given[1], "value": 9.0, "method": "mace-mp"}]
-    )
     space: dict[str, Any] = {"checkpoint": designed.inputs.generator.uuid}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 7
