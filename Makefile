@@ -18,7 +18,7 @@ quickstart: $(VENV)/.installed  ## from nothing to a ranked list of candidates
 	$(BIN)/crysgen quickstart
 
 test: $(VENV)/.installed  ## the whole test suite, two files at a time
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-services: $(VENV)/.installed  ## the tests on PostgreSQL and RabbitMQ; installs Debian's packages if root
 	$(BIN)/python tools/services.py install
