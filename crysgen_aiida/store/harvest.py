@@ -262,15 +262,14 @@ def datasets() -> dict[str, dict[str, Any]]:
 
 def makers() -> dict[str, str]:
     """Return the calculations that made sets or generators: uuid to the verb."""
-    found: dict[str, str] = {}
-    for kind in KINDS:
-        query = orm.QueryBuilder().append(
-            orm.CalculationNode, project=["uuid", "process_type", "attributes.function_name"], tag="job"
-        )
-        query.append(kind, with_incoming="job").distinct()
-        for uuid, process_type, function in query.iterall(batch_size=1000):
-            found[uuid] = function or str(process_type or "").rpartition(".")[2]
-    return found
+    query = orm.QueryBuilder().append(
+        orm.CalculationNode, project=["uuid", "process_type", "attributes.function_name"], tag="job"
+    )
+    query.append(KINDS, with_incoming="job").distinct()
+    return {
+        uuid: function or str(process_type or "").rpartition(".")[2]
+        for uuid, process_type, function in query.iterall(batch_size=1000)
+    }
 
 
 def edges(verbs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -279,16 +278,15 @@ def edges(verbs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         given: dict[str, dict[str, str]] = {}
         made: dict[str, set[str]] = {}
         job: dict[str, Any] = {"filters": {"uuid": {"in": some}}, "project": "uuid", "tag": "job"}
-        for kind in KINDS:
-            query = orm.QueryBuilder().append(orm.CalculationNode, **job)
-            query.append(kind, with_outgoing="job", project="uuid", edge_project="label")
-            for uuid, one, label in query.all():
-                # a set given twice is one step: the first label names it
-                known = given.setdefault(uuid, {})
-                known[one] = min(label, known.get(one, label))
-            query = orm.QueryBuilder().append(orm.CalculationNode, **job)
-            for uuid, one in query.append(kind, with_incoming="job", project="uuid").all():
-                made.setdefault(uuid, set()).add(one)
+        query = orm.QueryBuilder().append(orm.CalculationNode, **job)
+        query.append(KINDS, with_outgoing="job", project="uuid", edge_project="label")
+        for uuid, one, label in query.all():
+            # a set given twice is one step: the first label names it
+            known = given.setdefault(uuid, {})
+            known[one] = min(label, known.get(one, label))
+        query = orm.QueryBuilder().append(orm.CalculationNode, **job)
+        for uuid, one in query.append(KINDS, with_incoming="job", project="uuid").all():
+            made.setdefault(uuid, set()).add(one)
         query = orm.QueryBuilder().append(orm.CalculationNode, **job)
         query.append(orm.Int, with_outgoing="job", edge_filters={"label": "seed"}, project="attributes.value")
         seeds = dict(query.all())

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.store import harvest
-from crysgen_aiida.store.explain.funnel import stages_of
+from crysgen_aiida.store.explain.stages import stages_of
 from crysgen_aiida.store.index.batches import (
     Screened,
     add_batch,

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crysgen_aiida.screening.statistics import wilson
-from crysgen_aiida.store.explain.funnel import add_up, decided, rows_of, stages_of, with_rates
+from crysgen_aiida.store.explain.funnel import add_up, decided, rows_of, with_rates
 from crysgen_aiida.store.explain.graph import trace_dot
 from crysgen_aiida.store.explain.reasons import MOST, OTHERS, count_reasons, reason_column, template, why_not
+from crysgen_aiida.store.explain.stages import stages_of
 
 COLUMNS = (
     "valid_structure", "valid_structure_reason", "band_gap", "band_gap_reason", "piezo_reason", "novel_reason",

@@ -10,48 +10,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from crysgen_aiida.store.explain.reasons import count_reasons, merge_reasons, reason_column
+from crysgen_aiida.store.explain.reasons import merge_reasons
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from crysgen_aiida.store.explain.runs import Run
     from crysgen_aiida.store.index.database import Index
 
 STEP, VERDICT = "step", "verdict"
-
-
-def stages_of(
-    sequences: pa.Table | None, decoded: pa.Table | None, relaxed: pa.Table, table: pa.Table
-) -> dict[str, Any]:
-    """Return the counts and reasons of one screening: ``{"stages": [...]}``, JSON values only.
-
-    A pure function of the packed sets, of which it needs ``status``, ``reason``, ``parent_row`` and the yes/no columns
-    with the texts that explain them. Each stage is ``{"stage", "kind", "n", "of", "denominator", "unknown",
-    "reasons"}``; the stages are sampled, grammatical, decoded, selected, relaxed and then each verdict.
-
-    :param sequences: what was sampled, if known.
-    :param decoded: the crystals as decoded, if known.
-    """
-    stages: list[dict[str, Any]] = []
-    if sequences is not None:
-        n = len(sequences)
-        stages.append(_step("sampled", n, None, None))
-        stages.append(_step("grammatical", _count(_ok(sequences)), "sampled", n, _failed(sequences)))
-    if decoded is not None:
-        # a row that was not grammatical is a row here too: it is counted where it failed
-        tried, n = _tried(decoded, sequences), stages[-1]["n"] if stages else len(decoded)
-        label = stages[-1]["stage"] if stages else "given"
-        stages.append(_step("decoded", _count(_ok(decoded)), label, n, _failed(decoded, tried)))
-    tried = _tried(relaxed, decoded)
-    skipped = _equals(relaxed["status"], "skipped")
-    before, n = (stages[-1]["stage"], stages[-1]["n"]) if stages else ("given", _count(tried))
-    selected = tried & ~skipped
-    stages.append(_step("selected", _count(selected), before, n, _reasons(relaxed, tried & skipped)))
-    ok = _ok(relaxed)
-    n_ok = _count(ok)
-    stages.append(_step("relaxed", n_ok, "selected", _count(selected), _reasons(relaxed, selected & ~ok)))
-    return {"stages": [*stages, *_verdicts(relaxed, table, ok, n_ok)]}
 
 
 def add_up(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -90,10 +55,10 @@ def decided(decision: Any, promoted: int) -> list[dict[str, Any]]:
     steps = [(str(name), int(n)) for name, n in decision.metadata.get("funnel", [])]
     stages = []
     for (before, n), (name, left) in pairwise(steps):
-        stages.append(_step(f"met {name}", left, "candidates" if before == "all" else f"met {before}", n))
+        stages.append(step(f"met {name}", left, "candidates" if before == "all" else f"met {before}", n))
     last, n = (f"met {steps[-1][0]}" if len(steps) > 1 else "candidates", steps[-1][1]) if steps else ("candidates", 0)
-    stages.append(_step("ranked", decision.n_rows, last, n))
-    return [*stages, _step("promoted", promoted, "ranked", decision.n_rows)]
+    stages.append(step("ranked", decision.n_rows, last, n))
+    return [*stages, step("promoted", promoted, "ranked", decision.n_rows)]
 
 
 def of_run(index: Index, run: Run, *, graph: bool = True) -> dict[str, Any]:
@@ -145,10 +110,8 @@ def rows_of(stages: list[dict[str, Any]], most: int = 3) -> list[dict[str, Any]]
     return lines
 
 
-# -- counting ---------------------------------------------------------------------------------------------------------
-
-
-def _step(stage: str, n: int, of: str | None, denominator: int | None, reasons: Any = None) -> dict[str, Any]:
+def step(stage: str, n: int, of: str | None, denominator: int | None, reasons: Any = None) -> dict[str, Any]:
+    """Return a stage that counts what went on."""
     return {
         "stage": stage,
         "kind": STEP,
@@ -158,79 +121,3 @@ def _step(stage: str, n: int, of: str | None, denominator: int | None, reasons: 
         "unknown": 0,
         "reasons": dict(reasons or {}),
     }
-
-
-def _verdicts(relaxed: pa.Table, table: pa.Table, ok: Any, n_ok: int) -> list[dict[str, Any]]:
-    import numpy as np
-    import pyarrow as pa
-
-    parents = _whole(table["parent_row"])
-    known = (parents >= 0) & (parents < len(relaxed))
-    judged = np.zeros(len(table), dtype=bool)
-    judged[known] = ok[parents[known]]
-    stages = []
-    for held, among in ((relaxed, ok), (table, judged)):
-        for field in held.schema:
-            if not pa.types.is_boolean(field.type) or (held is relaxed and field.name in table.column_names):
-                continue
-            answers = held[field.name].to_numpy(zero_copy_only=False)
-            yes = _flags(answers, True) & among
-            unknown = among & ~_flags(answers, True) & ~_flags(answers, False)
-            why = reason_column(field.name, held.column_names)
-            reasons = _reasons(held, among & ~yes, why) if why else {}
-            stage = _step(field.name, _count(yes), "relaxed", n_ok, reasons)
-            stages.append({**stage, "kind": VERDICT, "unknown": _count(unknown)})
-    return stages
-
-
-def _ok(held: pa.Table) -> Any:
-    return _equals(held["status"], "ok")
-
-
-def _count(rows: Any) -> int:
-    return int(rows.sum())
-
-
-def _flags(answers: Any, value: bool) -> Any:
-    """Return where a column of yes, no and nothing has ``value``: without nulls it is a plain boolean array."""
-    import numpy as np
-
-    return np.asarray(answers == value, dtype=bool)
-
-
-def _tried(held: pa.Table, parents: pa.Table | None) -> Any:
-    """Return the rows whose parent was fine: only these could go on."""
-    import numpy as np
-
-    if parents is None:
-        return np.ones(len(held), dtype=bool)
-    rows = _whole(held["parent_row"])
-    known = (rows >= 0) & (rows < len(parents))
-    tried = np.zeros(len(held), dtype=bool)
-    tried[known] = _ok(parents)[rows[known]]
-    return tried
-
-
-def _failed(held: pa.Table, among: Any = None) -> dict[str, int]:
-    return _reasons(held, ~_ok(held) if among is None else among & ~_ok(held))
-
-
-def _reasons(held: pa.Table, rows: Any, column: str = "reason") -> dict[str, int]:
-    import pyarrow as pa
-
-    return count_reasons(held[column].filter(pa.array(rows)))
-
-
-def _equals(column: pa.ChunkedArray, value: str) -> Any:
-    import numpy as np
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.equal(column, value), dtype=bool)
-
-
-def _whole(column: pa.ChunkedArray) -> Any:
-    """Return a column of row numbers with -1 for a missing one."""
-    import numpy as np
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.fill_null(column, -1), dtype=np.int64)

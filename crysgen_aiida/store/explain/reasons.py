@@ -66,11 +66,8 @@ def count_reasons(reasons: Any) -> dict[str, int]:
 
     :param reasons: an Arrow array of text (nulls are not counted).
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    if isinstance(reasons, pa.ChunkedArray):
-        reasons = reasons.combine_chunks()
     alike = pc.replace_substring_regex(reasons.drop_null(), _FORMULA, r"\1 …")
     alike = pc.replace_substring_regex(alike, _NUMBER, "…")
     counted = [(c["values"], int(c["counts"])) for c in pc.value_counts(alike).to_pylist()]

@@ -262,12 +262,11 @@ class _Writer:
             there = ~np.isnan(found)
             value[there], method[there] = found[there], self.methods[measured.method]
             sigma[there] = measured.sigma[cut][there] if measured.sigma is not None else np.nan
-        missing = method < 0
-        return {
-            name: _or_none(value, missing),
-            method_column(name): _or_none(method, missing),
-            sigma_column(name): _or_none(sigma, np.isnan(sigma)),
-        }
+        missing, unstated = method < 0, np.isnan(sigma)
+        best = {name: _or_none(value, missing), method_column(name): _or_none(method, missing)}
+        if not unstated.all():  # most columns state no uncertainty: a column that is not written costs nothing
+            best[sigma_column(name)] = _or_none(sigma, unstated)
+        return best
 
 
 def _or_none(values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any]) -> list[Any]:

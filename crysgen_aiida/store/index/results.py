@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.crystals.properties import PROPERTIES
+from crysgen_aiida.store.arrays import floats_of
 from crysgen_aiida.store.index.bulk import SOME, insert_columns, next_key, require_columns
 from crysgen_aiida.store.index.current import placed_candidates, repaint
 from crysgen_aiida.store.index.models import (
@@ -22,7 +23,6 @@ from crysgen_aiida.store.index.models import (
     Screening,
     WideColumn,
 )
-from crysgen_aiida.store.index.rows import floats_of
 
 if TYPE_CHECKING:
     from crysgen_aiida.store.index.policy import Policy

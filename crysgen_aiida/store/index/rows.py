@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.crystals.properties import PROPERTIES
+from crysgen_aiida.store.arrays import flags_of, floats_of, integers_of, mask_of, places_of
 from crysgen_aiida.store.explain.reasons import count_reasons, reason_column
 from crysgen_aiida.store.index.wide import FIXED, LOW, TAKEN
 
@@ -85,9 +86,9 @@ def read_rows(
     judged = _judged(relaxed.num_rows, table)
     order = np.argsort(judged, kind="stable")
     if not np.array_equal(order, np.arange(len(order))):
-        table = table.take(pa.array(order))
+        table = table.take(places_of(order))
     if len(judged) != relaxed.num_rows:
-        relaxed = relaxed.take(pa.array(judged[order]))
+        relaxed = relaxed.take(places_of(judged[order]))
     rows = Rows(n=len(judged))
     decoded_row = _whole(relaxed, "parent_row")
     sequence_row = _at(_whole(decoded, "parent_row"), decoded_row) if decoded is not None else [None] * rows.n
@@ -117,7 +118,7 @@ def _judged(n: int, table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
     column = table["parent_row"]
     if column.null_count:
         raise BadInput("the table has rows that do not say which crystal they judge (parent_row is empty)")
-    judged = column.to_numpy().astype(np.int64)
+    judged = integers_of(column)
     if len(judged) and (judged.min() < 0 or judged.max() >= n):
         raise BadInput(f"the table judges row {int(judged.max())}, but the relaxed set has rows 0 to {n - 1}")
     if len(np.unique(judged)) != len(judged):
@@ -127,8 +128,8 @@ def _judged(n: int, table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def _fixed(relaxed: pa.Table) -> dict[str, Values]:
     numbers = relaxed["numbers"].combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(numbers), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    flat = numbers.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = integers_of(pc.list_value_length(numbers))
+    flat = integers_of(numbers.flatten())
     some = lengths > 0
     starts = (np.cumsum(lengths) - lengths)[some]
     low, high = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
@@ -202,8 +203,8 @@ def _verdicts(rows: Rows, table: pa.Table) -> Iterator[dict[str, Any]]:
         because = reason_column(name, table.column_names)
         reasons: dict[str, int] = {}
         if because is not None:
-            told = table[because].combine_chunks()
-            reasons = count_reasons(told.filter(pa.array([v is not True for v in plain.values], type=pa.bool_())))
+            told = table[because]
+            reasons = count_reasons(told.filter(mask_of(~flags_of(table[name]))))
         yield {
             "name": name,
             "n_true": counts[True],
@@ -223,14 +224,8 @@ def values_of(column: pa.ChunkedArray, kind: str) -> Values:
     if kind == "number":
         numbers = floats_of(column)
         return _with_gaps(numbers, np.isnan(numbers))
-    missing = column.is_null().to_numpy()
-    empty: Any = False if kind == "flag" else 0
-    return _with_gaps(pc.fill_null(column, empty).to_numpy(), missing)
-
-
-def floats_of(column: pa.ChunkedArray) -> Floats:
-    """Return a numeric column as float64, NaN where there is none."""
-    return column.cast(pa.float64()).to_numpy().astype(np.float64, copy=False)
+    missing = flags_of(column.is_null())
+    return _with_gaps(flags_of(column) if kind == "flag" else integers_of(column), missing)
 
 
 def _whole(table: pa.Table, name: str) -> Values:
