@@ -83,6 +83,12 @@ def stamp(when: datetime) -> str:
     return when.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 
+def created(uuids: Iterable[str]) -> dict[str, str]:
+    """Return when nodes were created, by uuid."""
+    query = orm.QueryBuilder().append(orm.Data, filters={"uuid": {"in": sorted(set(uuids))}}, project=["uuid", "ctime"])
+    return {uuid: stamp(when) for uuid, when in query.all()}
+
+
 # -- screenings -------------------------------------------------------------------------------------------------------
 
 

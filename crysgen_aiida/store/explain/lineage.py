@@ -22,7 +22,7 @@ _OURS = ({"node_type": {"like": "data.crysgen.%"}}, {"node_type": {"like": "data
 _CHUNK = 400
 
 #: The one input a product is told under, of processes that are given several sets of one line.
-_MAIN = {"screen": "crystals", "record_ranking": "table", "promote": "decision"}
+_MAIN = {"screen": "crystals", "record_ranking": "table", "rank_tables": "table", "promote": "decision"}
 
 
 @dataclass(frozen=True)
