@@ -73,13 +73,15 @@ class Reading:
         self.names = Columns(index, prefer, connection)
         self.compiler = Compiler(self.names)
         self.wide = self.names.wide
-        batches = connection.execute(select(Batch.id, Batch.relaxed_uuid, Batch.created, Batch.key, Batch.complete))
+        columns = (Batch.id, Batch.relaxed_uuid, Batch.created, Batch.key, Batch.complete, Batch.n_rows)
+        batches = connection.execute(select(*columns))
         held = sorted(batches.all(), key=lambda b: (b.created, b.key))
         strangers = sorted(set(runs or ()) - {b.id for b in held})
         if strangers:
             raise ImpossibleRequest(f"The index has no batches {strangers}; run `crysgen store sync`.")
         wanted = {b.id for b in held if b.complete and (runs is None or b.id in set(runs))}
         self.relaxed: dict[int, str] = {b.id: b.relaxed_uuid for b in held}
+        self.n = sum(b.n_rows for b in held if b.id in wanted)  #: candidates of the batches read
         self._age = np.zeros(max(self.relaxed, default=0) + 1, dtype=np.int64)
         self._age[[b.id for b in held]] = np.arange(len(held))
         self.among: ColumnElement[bool] | None = None
@@ -147,15 +149,13 @@ class Reading:
         :param expressions: at least one.
         """
         key, conditions = self.wide.c.candidate_id, [self.compiler.condition(e) for e in expressions]
-        counted = select(func.count()).select_from(self.wide)  # of all batches known almost without reading
-        everything = self.connection.scalar(counted if self.among is None else counted.where(self.among)) or 0
         first, further = conditions[0], conditions[1:]
         cases = [func.count(case((and_(*further[: k + 1]), 1))) for k in range(len(further) - 1)]
         text = cast(key, String)
         keys = func.aggregate_strings(case((and_(*further), text)) if further else text, ",")
         *counts, told = self.scan(self._among(first), func.count(), *cases, keys)
         ids = np.array(told.split(",") if told else [], dtype=np.int64)
-        return [int(n) for n in (everything, *(counts if further else ()), len(ids))], ids
+        return [int(n) for n in (self.n, *(counts if further else ()), len(ids))], ids
 
     def scan(self, condition: ColumnElement[bool], *aggregates: ColumnElement[Any]) -> tuple[Any, ...]:
         """Return aggregates over the rows that satisfy a condition."""

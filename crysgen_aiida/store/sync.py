@@ -25,7 +25,7 @@ from crysgen_aiida.store.index.batches import (
     remove_batch,
     remove_screening,
 )
-from crysgen_aiida.store.index.bulk import insert_columns, next_key, store_setting
+from crysgen_aiida.store.index.bulk import insert_columns, next_key, store_setting, undisturbed
 from crysgen_aiida.store.index.engine import tell_planner
 from crysgen_aiida.store.index.listing import list_again
 from crysgen_aiida.store.index.models import Batch, Campaign, Dataset, Generator, LineageEdge, Results, Screening
@@ -172,8 +172,9 @@ class _Sync:
             with self.index.write() as connection:
                 join_batch(connection, self.index.policy(connection), batch_id, screened)
         else:
-            rows, funnel = load_rows(screened.described)
-            add_batch(self.index, screened, rows, {**counts, "funnel": funnel})
+            with undisturbed():
+                rows, funnel = load_rows(screened.described)
+                add_batch(self.index, screened, rows, {**counts, "funnel": funnel})
             self.report.rows += rows.n
             self.report.notes += [f"Screening {screened.uuid[:8]}: {why}; it is left out." for why in rows.left_out]
         self.moved.add(screened.relaxed_uuid)
