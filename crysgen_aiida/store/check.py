@@ -12,6 +12,7 @@ from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.crystals.properties import PROPERTIES
 from crysgen_aiida.store import harvest
 from crysgen_aiida.store.index.batches import Screened
+from crysgen_aiida.store.index.clashes import taken_names
 from crysgen_aiida.store.index.models import Batch, Candidate, PropertyColumn, PropertyValue, Results, Screening
 from crysgen_aiida.store.index.wide import method_column
 from crysgen_aiida.store.sync import load_rows
@@ -101,7 +102,7 @@ class _Check:
         query = select(*(getattr(Candidate, name) for name in names)).where(Candidate.batch_id == batch.id)
         yield from _differing(rows.candidate, self._columns(query.order_by(Candidate.row), names))
         current = self.index.wide(self.connection)
-        plain = {**rows.fixed, **{n: p.values for n, p in rows.plain.items() if n in batch.names}}
+        plain = {**rows.fixed, **{n: p.values for n, p in rows.plain.items() if n in taken_names(batch.names)}}
         query = select(*(current.c[name] for name in plain)).where(current.c.batch_id == batch.id)
         yield from _differing(plain, self._columns(query.order_by(current.c.row), list(plain)))
         yield from self._measured(batch, rows)

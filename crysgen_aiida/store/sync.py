@@ -26,6 +26,7 @@ from crysgen_aiida.store.index.batches import (
     remove_screening,
 )
 from crysgen_aiida.store.index.bulk import insert_columns, next_key, store_setting, undisturbed
+from crysgen_aiida.store.index.clashes import settle
 from crysgen_aiida.store.index.engine import tell_planner
 from crysgen_aiida.store.index.listing import list_again
 from crysgen_aiida.store.index.models import Batch, Campaign, Dataset, Generator, LineageEdge, Results, Screening
@@ -126,6 +127,7 @@ class _Sync:
             seen = self.index.setting("graph", connection)
         self._remove(sorted(known - set(there)))
         self._add(sorted(set(there) - known, key=lambda uuid: (there[uuid], uuid)))
+        self._settle()
         self._results(harvest.results_tables())
         if self.report.changed or seen != state:
             self._refresh(sorted(set(there) & known))
@@ -182,6 +184,17 @@ class _Sync:
 
     def _left_out(self, uuid: str, why: str) -> None:
         self.report.notes.append(f"The screening {uuid[:8]} is not in the index: {why.rstrip('.')}.")
+
+    def _settle(self) -> None:
+        """Write batches anew of whose columns another one of the name has a better kind, or no longer has."""
+        with self.index.write() as connection:
+            batches = settle(connection)
+            uuids = connection.scalars(select(Screening.uuid).where(Screening.batch_id.in_(batches))).all()
+            for batch_id in batches:
+                remove_batch(connection, batch_id)
+        counted = (self.report.added, self.report.rows)
+        self._add(sorted(uuids))
+        self.report.added, self.report.rows = counted
 
     # -- results --------------------------------------------------------------------------------------------------
 

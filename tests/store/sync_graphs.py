@@ -256,6 +256,8 @@ def answers_of_graph(policy: Any) -> Answers:
     for held in candidate_sets():
         sets = (held.relaxed, held.table, held.unrelaxed, held.sequences, held.reference)
         batches.setdefault(tuple(s and s.content_hash for s in sets), []).append(held)
+    kinds = {_remark(twins[0].table) for twins in batches.values()}
+    remarked = next((kind for kind in ("number", "flag", "text") if kind in kinds), None)
     found: Answers = {}
     places: dict[str, list[tuple[str, str]]] = {}
     values: dict[tuple[str, str, int, str], list[tuple[Any, ...]]] = {}
@@ -266,6 +268,8 @@ def answers_of_graph(policy: Any) -> Answers:
             places.setdefault(uuid, []).append(where)
         for record in first.frame.to_dict("records"):
             row = int(record["row"])
+            if _remark(first.table) != remarked:
+                record.pop(REMARK, None)
             found[(*where, row)] = {k: _plain(v) for k, v in record.items() if k not in _UNLISTED}  # type: ignore[index]
             for node in (first.relaxed, first.table):
                 for name in set(node.columns) & set(PROPERTIES):
@@ -293,6 +297,24 @@ def answers_of_graph(policy: Any) -> Answers:
         method, _, _, value, sigma = _winner(policy, name, sources)
         found[tuple(place)].update({name: value, f"{name}:method": method, f"{name}:sigma": sigma})  # type: ignore[index]
     return {key: {k: v for k, v in held.items() if v is not None} for key, held in found.items()}
+
+
+def _remark(table: Any) -> str | None:
+    """Return the kind of the column that has several, None if a table lacks it."""
+    if REMARK not in table.columns:
+        return None
+    dtype = table.table.arrow.schema.field(REMARK).type
+    return "flag" if dtype == pa.bool_() else "text" if dtype == pa.string() else "number"
+
+
+#: A column some tables have, of any of these kinds.
+REMARK = "remark"
+REMARKS: dict[pa.DataType, Sequence[Any]] = {
+    pa.float64(): (0.5, 2.0),
+    pa.int32(): (1, 7),
+    pa.bool_(): (True, False),
+    pa.string(): ("dull", "shiny"),
+}
 
 
 #: Columns of a candidate frame that the index does not list, or lists elsewhere.

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from sync_graphs import (
+    REMARK,
+    REMARKS,
     answers_of_graph,
     answers_of_index,
     empty_profile,
@@ -197,6 +200,49 @@ def test_what_is_imported_late_counts_as_if_it_had_been_there(index: Any, tmp_pa
     delete_nodes([results.pk], dry_run=False)
     sync(index)
     assert answers_of_index(index) == answers_of_graph(index.policy())
+
+
+def test_the_kind_of_a_column_does_not_depend_on_what_came_first(index: Any, fresh: Any) -> None:
+    from aiida.tools import delete_nodes
+
+    from crysgen_aiida.store.check import check
+    from crysgen_aiida.store.sync import sync
+
+    def remarked(n: int, seed: int, kind: Any) -> Any:
+        extra = {pa.field(REMARK, kind): [REMARKS[kind][k % 2] for k in range(n)]}
+        return make_run(relaxed_set(n, seed), judged_table(n, seed, extra=extra))
+
+    def remarks() -> dict[Any, Any]:
+        return {key[0]: held[REMARK] for key, held in answers_of_index(index).items() if REMARK in held}
+
+    text = remarked(4, 1, pa.string())
+    assert sync(index).notes == []
+    assert set(remarks()) == {text.relaxed.uuid}
+    verified = {"address": f"{text.relaxed.uuid}:2", "property": "band_gap", "value": 3.5, "method": "pbe-x"}
+    results_table([verified])
+    numbers = remarked(5, 2, pa.int32())
+    report = sync(index)
+    assert (report.added, report.rows, report.results) == (2, 5, 1)
+    assert any(f"{text.screen.uuid[:8]}: the column 'remark' has values of another kind" in n for n in report.notes)
+    assert set(remarks()) == {numbers.relaxed.uuid}
+    assert answers_of_index(index) == answers_of_graph(index.policy())
+    assert check(index, deep=True) == []
+    assert index.fingerprint() == fresh()
+    delete_nodes([numbers.screen.pk], dry_run=False)
+    sync(index)
+    assert set(remarks()) == {text.relaxed.uuid}
+    assert answers_of_index(index) == answers_of_graph(index.policy())
+    assert index.fingerprint() == fresh()
+
+
+def test_a_text_under_the_name_of_a_property_is_said_and_left_out(index: Any) -> None:
+    from crysgen_aiida.store.sync import sync
+
+    held = judged_table(4, 1).with_columns({pa.field("density", pa.string()): ["low"] * 4})
+    make_run(relaxed_set(4, 1), held)
+    (note,) = sync(index).notes
+    assert "the column 'density' has the name of a property, but holds no numbers" in note
+    assert "density" not in index.columns()
 
 
 def test_labels_and_callers_are_brought_up_to_date(index: Any, fresh: Any) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from sync_graphs import (
+    REMARK,
+    REMARKS,
     answers_of_graph,
     answers_of_index,
     empty_profile,
@@ -46,8 +49,8 @@ class Graph(RuleBasedStateMachine):
     results: list[Any]
     away: list[Path]
 
-    @initialize(twins=st.integers(1, 2), data=st.data())
-    def begin(self, twins: int, data: Any) -> None:
+    @initialize(twins=st.integers(1, 2), kind=st.sampled_from(sorted(REMARKS, key=str)), data=st.data())
+    def begin(self, twins: int, kind: Any, data: Any) -> None:
         """Begin with a run, its twins and results for them: what follows then meets what depends on each other."""
         from crysgen_aiida.store.index.policy import Policy
         from crysgen_aiida.store.location import open_index
@@ -60,14 +63,16 @@ class Graph(RuleBasedStateMachine):
         self.screen(n=4, seed=0, line=False, design=True, wish=None, method="pbe-mp2020")
         for _ in range(twins):
             self.clone(data)
+        self.remarked(self.runs[0].relaxed, pa.string())
         self.verify(data, 4)
         self.sync()
+        self.remarked(self.runs[0].relaxed, kind)
 
     def sync(self, rebuild: bool = False) -> Any:
         from crysgen_aiida.store.sync import sync
 
         report = sync(self.index, rebuild=rebuild)
-        assert report.notes == []
+        assert all(REMARK in note for note in report.notes)
         return report
 
     @rule(
@@ -90,6 +95,16 @@ class Graph(RuleBasedStateMachine):
         if self.runs:
             run = data.draw(st.sampled_from(self.runs))
             self.runs.append(make_run(run.relaxed, judged_table(run.relaxed.n_rows, 50 + seed)))
+
+    @rule(data=st.data(), kind=st.sampled_from(sorted(REMARKS, key=str)))
+    def remark(self, data: Any, kind: Any) -> None:
+        """Judge a set by a table with a column that other tables may have with another kind of values."""
+        if self.runs:
+            self.remarked(data.draw(st.sampled_from(self.runs)).relaxed, kind)
+
+    def remarked(self, relaxed: Any, kind: Any) -> None:
+        extra = {pa.field(REMARK, kind): [REMARKS[kind][k % 2] for k in range(relaxed.n_rows)]}
+        self.runs.append(make_run(relaxed, judged_table(relaxed.n_rows, 60, extra=extra)))
 
     @rule(data=st.data())
     def clone(self, data: Any) -> None:

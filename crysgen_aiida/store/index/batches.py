@@ -19,6 +19,7 @@ from crysgen_aiida.store.index.bulk import (
     remove_candidates,
     require_columns,
 )
+from crysgen_aiida.store.index.clashes import REFUSED
 from crysgen_aiida.store.index.current import repaint_batch
 from crysgen_aiida.store.index.models import (
     Batch,
@@ -130,10 +131,11 @@ def _open_batch(
     complete: bool,
 ) -> _Writer:
     listing = _listing(rows)
+    names = {n: {"kind": c.kind, "unit": c.unit, "is_property": c.is_property} for n, c in listing.items()}
     for name in require_columns(connection, listing):
-        del listing[name]
+        names[name][REFUSED] = True
         rows.plain.pop(name, None)
-        rows.left_out.append(f"the column {name!r} has values of another kind than in earlier sets")
+        rows.left_out.append(f"the column {name!r} has values of another kind than in other sets")
     batch_id = next_key(connection, Batch.id)
     sets = screened.described["sets"]
     connection.execute(
@@ -142,7 +144,7 @@ def _open_batch(
             key=screened.key,
             requested=rows.requested,
             n_rows=rows.n,
-            names={n: {"kind": c.kind, "unit": c.unit, "is_property": c.is_property} for n, c in listing.items()},
+            names=names,
             complete=complete,
             screen_uuid=screened.uuid,
             relaxed_uuid=sets["relaxed"],

@@ -26,6 +26,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.types import TypeEngine
 
 from crysgen_aiida.store.index.engine import is_sqlite
 from crysgen_aiida.store.index.models import Candidate, PropertyColumn, PropertyValue, Setting, WideColumn
@@ -103,18 +104,21 @@ def require_columns(connection: Connection, wanted: Mapping[str, WideColumn]) ->
                 refused.append(name)
     if not new:
         return refused
-    there = {c["name"] for c in inspect(connection).get_columns(NAME)}
+    there = {c["name"]: c["type"] for c in inspect(connection).get_columns(NAME)}
     operations = Operations(MigrationContext.configure(connection))
     # numbers first: PostgreSQL finds them faster, and leaves no gaps to align them
     for added in sorted((c for listing in new for c in sql_columns(listing)), key=_width, reverse=True):
-        if added.name in there:
-            # nobody filled it any more; SQLite takes values of any type, PostgreSQL does not
-            if is_sqlite(connection):
+        if added.name in there:  # nobody fills it any more
+            if _sql(connection, there[added.name]) == _sql(connection, added.type):
                 continue
             operations.drop_column(NAME, added.name)
         operations.add_column(NAME, Column(added.name, added.type))
     connection.execute(insert(WideColumn), [as_row(c) for c in new])
     return refused
+
+
+def _sql(connection: Connection, kind: TypeEngine[Any]) -> str:
+    return str(kind.compile(connection.dialect))
 
 
 def _width(column: Column[Any]) -> int:

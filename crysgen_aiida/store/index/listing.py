@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from crysgen_aiida.crystals.properties import PROPERTIES
 from crysgen_aiida.store.index.bulk import as_row
+from crysgen_aiida.store.index.clashes import taken_names
 from crysgen_aiida.store.index.models import Batch, PropertyColumn, WideColumn
 
 
@@ -17,7 +18,7 @@ def list_again(connection: Connection) -> None:
     """
     found: dict[str, dict[str, object]] = {}
     for names in connection.scalars(select(Batch.names).order_by(Batch.key)):
-        for name, held in names.items():
+        for name, held in taken_names(names).items():
             known = found.setdefault(name, dict(held))
             if known["unit"] != held["unit"]:
                 known["unit"] = None

@@ -164,6 +164,8 @@ def _take_columns(rows: Rows, table: pa.Table, source: str) -> None:
             measured = _measured(table, column, source)
             if (name, measured.method) not in held:
                 rows.measured.append(measured)
+        elif name in PROPERTIES:
+            rows.left_out.append(f"the column {name!r} has the name of a property, but holds no numbers")
         elif name not in rows.plain:
             values = values_of(table[name], kind)
             if kind == "text" and any(v is not None and len(v) > LONGEST_TEXT for v in values):
