@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from sync_graphs import Run, judged_table, make_run, relaxed_set, results_table, sequence_set
 
@@ -31,10 +32,11 @@ def runs(aiida_profile: Any) -> dict[str, Run]:
     relaxed, table = relaxed_set(ROWS, 71, failed=(3, 7)), judged_table(ROWS, 71)
     sequences, decoded = sequence_set(ROWS, 2.5), relaxed_set(ROWS, 72, failed=(5,))
     sets = {"decoded": decoded, "sequences": sequences, "design": True}
+    proven = {pa.field("proven", pa.bool_()): [True] * 9}
     return {
         "first": make_run(relaxed, table, label="explained", **sets),
         "copy": make_run(relaxed, table, label="explained again", **sets),
-        "other": make_run(relaxed_set(9, 73), judged_table(9, 73), label="explained elsewhere"),
+        "other": make_run(relaxed_set(9, 73), judged_table(9, 73, extra=proven), label="explained elsewhere"),
     }
 
 
@@ -148,10 +150,13 @@ def test_show_gives_every_value_with_its_origin(index: Index, runs: dict[str, Ru
         answers = {v["verdict"]: (v["answer"], v["reason"]) for v in found["verdicts"]}
         if crystal["status"] == "ok":
             assert answers["valid_structure"] == (verdicts["valid_structure"], verdicts["valid_structure_reason"])
+        assert set(answers) == {"valid_structure", "converged"}
         assert found["origin"]["relaxed_uuid"] == run.relaxed.uuid
         assert found["origin"]["decoded_row"] == crystal["parent_row"]
         assert [r["label"] for r in found["origin"]["runs"]] == ["explained again", "explained"]
         assert (found["crystal"] is None) == (crystal["lattice"] is None)
+    other = show(index, f"{runs['other'].relaxed.uuid}:0")
+    assert (other["requested"], {v["verdict"] for v in other["verdicts"]}) == ({}, {*answers, "proven"})
     without = show(index, f"{run.relaxed.uuid}:0", graph=False)
     assert "crystal" not in without
     assert without["properties"] == show(index, f"{run.relaxed.uuid}:0")["properties"]

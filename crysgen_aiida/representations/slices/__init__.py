@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from crysgen_aiida.representations.slices.decoder import Decoded, decode
     from crysgen_aiida.representations.slices.errors import SlicesError
     from crysgen_aiida.representations.slices.graphs import encode, net_of
+    from crysgen_aiida.representations.slices.invariant import net_hash
     from crysgen_aiida.representations.slices.nets import Net, augment, augmented_strings, canonical, parse, to_string
     from crysgen_aiida.representations.slices.sets import decode_set, encode_set
     from crysgen_aiida.representations.slices.spec import SlicesSpec
@@ -34,6 +35,7 @@ _HOME = {
     "dimensionality": "checker",
     "encode": "graphs",
     "encode_set": "sets",
+    "net_hash": "invariant",
     "net_of": "graphs",
     "parse": "nets",
     "to_string": "nets",
@@ -56,6 +58,7 @@ __all__ = [
     "dimensionality",
     "encode",
     "encode_set",
+    "net_hash",
     "net_of",
     "parse",
     "to_string",

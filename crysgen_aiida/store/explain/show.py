@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import or_, select
 
 from crysgen_aiida.store.explain.runs import Found, find_candidate, runs_of_batch
+from crysgen_aiida.store.index.clashes import taken_names
 from crysgen_aiida.store.index.models import Batch, Candidate, Generator, PropertyColumn, PropertyValue
 from crysgen_aiida.store.index.wide import ELEMENT_BITS, method_column, sigma_column
 
@@ -37,15 +38,18 @@ def show(index: Index, text: str, *, graph: bool = True) -> dict[str, Any]:
     found = find_candidate(index, text)
     wide = wide_row(index, found)
     kinds = index.columns()
+    asked = _asked(index, found)
     values = {name: wide[name] for name in kinds if name in wide}
     record: dict[str, Any] = {"address": found.address.full}
     record.update({name: values.pop(name) for name in ("status", "reduced_formula", "n_atoms", "n_elements")})
     properties = properties_of(index, found, wide)
     stated = {p["property"] for p in properties}
     record["properties"] = properties
-    flags = {n: v for n, v in values.items() if kinds[n].kind == "flag"}
+    flags = {n: v for n, v in values.items() if kinds[n].kind == "flag" and n in asked}
     record["verdicts"] = [{"verdict": name, "answer": answer, "reason": None} for name, answer in flags.items()]
-    record["requested"] = {n.removeprefix(TARGET): v for n, v in values.items() if n.startswith(TARGET)}
+    record["requested"] = {
+        n.removeprefix(TARGET): v for n, v in values.items() if n.startswith(TARGET) and v is not None
+    }
     record["facts"] = {
         n: {"value": v, "unit": kinds[n].unit}
         for n, v in values.items()
@@ -56,6 +60,13 @@ def show(index: Index, text: str, *, graph: bool = True) -> dict[str, Any]:
     if graph:
         record.update(_from_graph(found, record["verdicts"]))
     return record
+
+
+def _asked(index: Index, found: Found) -> set[str]:
+    """Return the columns its own screening has: the wide table also has those of all others."""
+    with index.read() as connection:
+        names = connection.execute(select(Batch.names).where(Batch.id == found.batch_id)).scalar_one()
+    return set(taken_names(names))
 
 
 def wide_row(index: Index, found: Found) -> dict[str, Any]:
