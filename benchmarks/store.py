@@ -201,13 +201,14 @@ def measure(size: int, url: str, schema: str | None) -> Figures:
     fills = [run_fresh(FILL, url, schema or "", PROFILE) for _ in range(3 if size <= 100_000 else 1)]
     assert all(found["rows"] == size for found in fills), fills
     filled = min(fills, key=lambda found: float(found["seconds"]))
+    memory = max(float(found["memory"]) for found in fills)
     label = f"10^{len(str(size)) - 1}"
     say(f"synchronised in {filled['seconds']:.1f} s")
     rate = size / filled["seconds"]
     figures = {
         f"{label} sync": figure(rate, "rows/s", ">= 20000", rate >= 20000),
         f"{label} sync, by the processor's time here": figure(size / filled["processor"], "rows/s"),
-        f"{label} sync, peak memory": figure(filled["memory"], "MB", "<= 1000", filled["memory"] <= 1000),
+        f"{label} sync, peak memory": figure(memory, "MB", "<= 1000", memory <= 1000),
         f"{label} sync, nothing new": figure(filled["nothing"], "s"),
         f"{label} size of the index": figure(index_bytes(url, schema) / size, "B/row"),
     }

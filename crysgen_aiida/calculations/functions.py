@@ -55,11 +55,22 @@ def promote(
     wanted = [int(row) for row in rows.get_list()]
     if not wanted:
         raise EmptySet("There is nothing to promote: the list of rows is empty.")
-    ranked = set(decision.table.column("parent_row"))
+    table_of = zip(decision.table.column("parent_input"), decision.table.column("parent_row"), strict=True)
+    labels = _labels(decision, crystals)
+    ranked = {row for label, row in table_of if label in labels}
     strangers = sorted(set(wanted) - ranked)
     if strangers:
         raise BadInput(f"Rows {strangers} are not in the decision; rank with a query that keeps them, then promote.")
     return {"structures": {f"r{row}": _structure(crystals, row) for row in wanted}}
+
+
+def _labels(decision: DecisionData, crystals: CrystalSetData) -> set[str]:
+    """Return what a decision calls these crystals: one may be about several sets."""
+    maker = decision.creator
+    if maker is None:
+        return {"crystals"}
+    given = maker.base.links.get_incoming().all()
+    return {link.link_label for link in given if getattr(link.node, "content_hash", None) == crystals.content_hash}
 
 
 @calcfunction

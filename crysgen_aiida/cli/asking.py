@@ -67,6 +67,12 @@ class Asked:
             base = DEFAULT if run.ranking is None else run.ranking
         return self.over(base)
 
+    @property
+    def anything(self) -> bool:
+        """Whether any option was given."""
+        held = dataclasses.asdict(self)
+        return held.pop("method") != "weighted" or held.pop("confidence") is not None or any(held.values())
+
     def over(self, base: Mapping[str, Any] | None) -> Query:
         """Return the rule with these options laid over ``base``."""
         from crysgen_aiida.cli.settings import flat
@@ -93,7 +99,8 @@ class Asked:
             dataclasses.replace(o, confidence=self.confidence, sigma=assumed.get(o.column, o.sigma))
             for o in query.objectives
         )
-        return dataclasses.replace(query, objectives=wishes)
+        # read again, because what is laid over was not checked yet
+        return type(query).from_dict(dataclasses.replace(query, objectives=wishes).to_dict())
 
 
 def _numbers(texts: tuple[str, ...]) -> dict[str, float]:

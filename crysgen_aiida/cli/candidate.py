@@ -188,8 +188,8 @@ def export(addresses: tuple[str, ...], run: str | None, top: int, asked: Asked, 
     """
     from crysgen_aiida.store.export import export_rows, rows_at
 
-    if addresses and run:
-        raise click.UsageError("Give addresses or --run, not both.")
+    if addresses and (run or asked.anything):
+        raise click.UsageError("Give addresses, or --run and options that rank it, not both.")
     with indexed() as index:
         if addresses:
             rows = rows_at(index, addresses)
@@ -244,6 +244,8 @@ def print_ranked(ranked: RankedSelection, fmt: str, columns: str | None = None) 
     if fmt == "table":
         rows = [{**row, "address": short(str(row["address"]))} for row in rows]
     emit(rows, fmt, columns=names, empty=ranked.emptied or "No candidate meets all constraints.")
+    if fmt != "table" and ranked.emptied:
+        click.echo(ranked.emptied, err=True)
     if fmt == "table":
         click.echo("\n" + "  →  ".join(f"{what}: {left}" for what, left in ranked.funnel), err=True)
     for note in ranked.notes:

@@ -102,7 +102,10 @@ def plain(value: Any) -> Any:
 
 
 def readable(value: Any) -> str:
-    """Return a cell for people: four significant digits, yes and no, – for what is missing."""
+    """Return a cell for people: four significant digits, yes and no, – for what is missing.
+
+    What no terminal should get (escape sequences, line breaks in a label) is shown as �.
+    """
     value = plain(value)
     if value is None:
         return "–"
@@ -114,7 +117,10 @@ def readable(value: Any) -> str:
         return ", ".join(readable(v) for v in value)
     if isinstance(value, dict):
         return ", ".join(f"{k} {readable(v)}" for k, v in value.items())
-    return str(value)
+    text = str(value)
+    if not text.isprintable():
+        text = "".join("�" if unicodedata.category(c).startswith("C") else c for c in text)
+    return text
 
 
 class Progress:
@@ -142,13 +148,8 @@ def _csv_cell(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    """Return a cell of a table: as :func:`readable`, uuids cut to the digits that name them on a screen.
-
-    What no terminal should get (escape sequences, line breaks in a label) is shown as �.
-    """
+    """Return a cell of a table: as :func:`readable`, uuids cut to the digits that name them on a screen."""
     text = readable(value)
-    if not text.isprintable():
-        text = "".join("�" if unicodedata.category(c).startswith("C") else c for c in text)
     return text[:8] if _UUID.match(text) else text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -179,7 +180,7 @@ def save(name: str, asked: Asked, overwrite: bool, sync: bool) -> None:
     with indexed(sync) as index:
         rank_candidates(index, rule, where=asked.where, columns=[], prefer=prefer)
         save_query(index, name, rule, where=asked.where, prefer=prefer, overwrite=overwrite)
-    click.echo(f"Saved; run it with `crysgen store query run {name}`.")
+    click.echo(f"Saved; run it with `crysgen store query run {shlex.quote(name)}`.")
 
 
 @query.command("list")

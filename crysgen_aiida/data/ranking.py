@@ -249,9 +249,12 @@ def _pairs(given: Any) -> list[tuple[Any, Any]]:
 
 def _whole(what: str, given: Any) -> int:
     try:
-        return int(given)
+        value = int(given)
     except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"A ranking's {what} is a whole number, not {given!r}.") from None
+        value = None
+    if value is None or (isinstance(given, float) and value != given):
+        raise BadInput(f"A ranking's {what} is a whole number, not {given!r}.")
+    return value
 
 
 def _number(name: str, what: str, given: Any) -> float:

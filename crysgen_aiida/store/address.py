@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: Digits of the uuid shown to people.
 SHORT = 8
 
-_PATTERN = re.compile(r"^([0-9a-fA-F][0-9a-fA-F-]{3,35}):(\d+)$")
+_PATTERN = re.compile(r"^([0-9a-fA-F][0-9a-fA-F-]{3,35}):(\d{1,9})$")
 
 
 @dataclass(frozen=True, order=True)

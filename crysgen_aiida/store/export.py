@@ -73,6 +73,8 @@ def export_rows(rows: list[dict[str, Any]], kind: str, output: Path) -> list[Pat
 def write_structures(rows: list[dict[str, Any]], crystals: list[CrystalSet], kind: str, output: Path) -> list[Path]:
     """Write one file a crystal, named by place, formula and address, and a table of them all.
 
+    Candidates that hold no crystal are left out.
+
     :param crystals: sets of one row, in the order of ``rows``, whose records have ``address``.
     :raises EmptySet: if there is nothing to write.
     """
@@ -83,9 +85,13 @@ def write_structures(rows: list[dict[str, Any]], crystals: list[CrystalSet], kin
 
     if not rows:
         raise EmptySet("There is no candidate to export; see `crysgen candidate rank` for what the constraints leave.")
+    there = [(row, held) for row, held in zip(rows, crystals, strict=True) if held.column("lattice")[0] is not None]
+    if not there:
+        raise EmptySet("None of these candidates holds a crystal: they failed before; see `crysgen candidate show`.")
+    rows = [row for row, _ in there]
     output.mkdir(parents=True, exist_ok=True)
     written = []
-    for place, (record, crystal) in enumerate(zip(rows, crystals, strict=True), start=1):
+    for place, (record, crystal) in enumerate(there, start=1):
         address = Address.parse(str(record["address"]))
         formula = crystal.column("reduced_formula")[0]
         path = output / f"{place:03d}_{formula}_{address.uuid[:8]}_{address.row}{KINDS[kind]}"

@@ -317,11 +317,15 @@ def load_files(uuids: Iterable[str]) -> dict[str, pq.ParquetFile]:
     wanted = sorted(set(uuids))
     query = orm.QueryBuilder().append(orm.Data, filters={"uuid": {"in": wanted}})
     nodes = {node.uuid: node for node in query.all(flat=True) if isinstance(node, PackedData)}
-    keys = {uuid: node.base.repository.get_object(node.FILENAME).key for uuid, node in nodes.items()}
     repository = get_manager().get_profile_storage().get_repository()
     contents: dict[str, bytes] = {}
-    for name, stream in repository.iter_object_streams([k for k in set(keys.values()) if k is not None]):
-        contents[name] = stream.read()
+    try:
+        keys = {uuid: node.base.repository.get_object(node.FILENAME).key for uuid, node in nodes.items()}
+        for name, stream in repository.iter_object_streams([k for k in set(keys.values()) if k is not None]):
+            contents[name] = stream.read()
+    except FileNotFoundError as error:
+        short = ", ".join(uuid[:8] for uuid in wanted)
+        raise BadInput(f"a file of the sets {short} is not there; restore the repository from a backup") from error
     found: dict[str, pq.ParquetFile] = {}
     for uuid in wanted:
         key = keys.get(uuid)

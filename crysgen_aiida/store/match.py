@@ -17,8 +17,10 @@ from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.orm import aliased
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
+from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.crystals.matching import MatchSpec, group_duplicates
 from crysgen_aiida.store import harvest
+from crysgen_aiida.store.index.bulk import SOME
 from crysgen_aiida.store.index.models import Batch, Candidate
 
 if TYPE_CHECKING:
@@ -67,13 +69,14 @@ def match(
 
     :param limit: stop after about so many candidates.
     :param spec: tolerances of the matcher; one index should be matched with one set of them.
-    :raises BadInput: if the index or a set cannot be read.
+    :raises BadInput: if the index or a set cannot be read, or the candidates are no longer those that were compared.
     """
     started = time.perf_counter()
     report = MatchReport()
     with index.read() as connection:
         todo = _formulas(index, connection)
         relaxed = dict(connection.execute(select(Batch.id, Batch.relaxed_uuid)).tuples().all())
+        batches = dict(connection.execute(select(Batch.id, Batch.key)).tuples().all())
     total = sum(map(len, todo.values()))
     for some in _portions(todo):
         if limit is not None and report.done >= limit:
@@ -83,6 +86,7 @@ def match(
             members = todo[name]
             groups = _group(members, structures, spec, report)
             with index.write() as connection:
+                _require_unchanged(connection, members, batches)
                 _store(connection, groups)
             report.done += len(members)
             report.groups += sum(len(held) > 1 for held in groups.values())
@@ -157,6 +161,23 @@ def _group(
         at = members[position if first is None else first].key
         found.setdefault(at, []).append(members[position].key)
     return found
+
+
+def _require_unchanged(connection: Connection, members: Sequence[_Member], batches: Mapping[int, str]) -> None:
+    """Make sure that keys still mean the candidates that were compared: a rebuild may have come between."""
+    mine = {m.batch_id for m in members}
+    held = connection.execute(select(Batch.id, Batch.key).where(Batch.id.in_(mine))).tuples().all()
+    same = dict(held) == {key: batches[key] for key in mine}
+    for start in range(0, len(members), SOME):
+        some = {m.key: (m.batch_id, m.row) for m in members[start : start + SOME]}
+        rows = connection.execute(
+            select(Candidate.id, Candidate.batch_id, Candidate.row).where(Candidate.id.in_(list(some)))
+        )
+        same = same and {key: (batch_id, row) for key, batch_id, row in rows} == some
+    if not same:
+        raise BadInput(
+            "The candidates changed while they were compared; run `crysgen store match` again, it goes on from there."
+        )
 
 
 def _store(connection: Connection, groups: Mapping[int, Sequence[int]]) -> None:

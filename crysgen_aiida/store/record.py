@@ -27,9 +27,9 @@ from crysgen_aiida.data.ranking import Query
 from crysgen_aiida.store import harvest
 from crysgen_aiida.store.explain.runs import Run
 from crysgen_aiida.store.index.batches import Screened, add_batch
-from crysgen_aiida.store.index.bulk import store_setting
+from crysgen_aiida.store.index.bulk import as_row, number_methods, read_listed, require_columns, store_setting
 from crysgen_aiida.store.index.database import Index
-from crysgen_aiida.store.index.models import Batch, Candidate, Results
+from crysgen_aiida.store.index.models import Batch, Candidate, Results, WideColumn
 from crysgen_aiida.store.index.results import add_results, read_results
 from crysgen_aiida.store.query import plain_query, rank_candidates
 from crysgen_aiida.store.selection import RankedSelection
@@ -43,7 +43,8 @@ SETS = {"crystals": "relaxed", "table": "table", "unrelaxed": "decoded", "sequen
 def rank_tables(rule: orm.Dict, **sets: orm.Data) -> DecisionData:
     """Rank the rows of screened crystals and keep the order as a decision.
 
-    :param rule: what :func:`record` writes: ``query``, ``where``, ``prefer`` and ``policy``.
+    :param rule: what :func:`record` writes: ``query``, ``where``, ``prefer``, ``policy``, and the ``columns`` and
+        ``methods`` of the index that was asked.
     :param sets: ``crystals``, ``table``, ``unrelaxed`` and ``sequences`` of the oldest screening, those of the next
         with ``_2`` after the name, and so on; tables of results as ``results``, ``results_2``, …
     """
@@ -63,20 +64,29 @@ def record(
         "where": list(where),
         "prefer": dict(prefer or {}),
         "policy": index.policy().to_dict(),
+        **_known_to(index),
     }
     shown = rank_candidates(index, whole, where=where, runs=list(run.batch_ids), prefer=prefer)
     sets = _sets_of(index, run)
-    decided = _decide(rule, sets)
+    stored = orm.Dict(rule)  # keeps 16 digits of a number: what is decided now and then must be the same
+    decided = _decide(stored.get_dict(), sets)
     order = [sets[label] for label in decided.column("parent_input")]
-    if [f"{uuid}:{row}" for uuid, row in zip(order, decided.column("parent_row"), strict=True)] != [*shown.address]:
+    addresses = [f"{uuid}:{row}" for uuid, row in zip(order, decided.column("parent_row"), strict=True)]
+    if addresses != [*shown.address] or decided.column("score") != shown.scores.tolist():
         raise ImpossibleRequest(
             "The tables of this run alone give another order than the index, which also knows from `crysgen store "
             "match` which structures of different screenings are the same, and of results for copies of these sets. To "
             "record it, name one screening instead of the run, or leave out the diversity by structure."
         )
     nodes: dict[str, Any] = {label: orm.load_node(uuid=uuid) for label, uuid in sets.items()}
-    decision: Any = rank_tables(orm.Dict(rule), **nodes)
+    decision: Any = rank_tables(stored, **nodes)
     return decision  # type: ignore[no-any-return]
+
+
+def _known_to(index: Index) -> dict[str, Any]:
+    """Return the columns and methods of an index: a filter may name those that only other runs have."""
+    with index.read() as connection:
+        return {"columns": [as_row(c) for c in read_listed(connection)], "methods": index.methods(connection)}
 
 
 def _sets_of(index: Index, run: Run) -> dict[str, str]:
@@ -105,7 +115,7 @@ def _numbered(label: str, number: int) -> str:
 
 def _decide(rule: Mapping[str, Any], sets: Mapping[str, str]) -> DecisionSet:
     query = Query.from_dict(rule["query"])
-    with _index_of(sets, rule["policy"]) as index:
+    with _index_of(sets, rule) as index:
         used = [o.column for o in query.objectives]
         ranked = rank_candidates(index, query, where=rule["where"], prefer=rule["prefer"], columns=None)
         content = _content_ids(index, ranked)
@@ -129,13 +139,15 @@ def _decide(rule: Mapping[str, Any], sets: Mapping[str, str]) -> DecisionSet:
 
 
 @contextmanager
-def _index_of(sets: Mapping[str, str], policy: Mapping[str, Any]) -> Iterator[Index]:
-    """Yield an index of these screenings and tables of results alone."""
+def _index_of(sets: Mapping[str, str], rule: Mapping[str, Any]) -> Iterator[Index]:
+    """Yield an index of these screenings and tables of results alone, with the columns of the one that was asked."""
     created = harvest.created(sets.values())
     with tempfile.TemporaryDirectory(prefix="crysgen-") as folder:
         index = Index.open(f"sqlite:///{Path(folder) / 'index.sqlite'}")
         with index.write() as connection:
-            store_setting(connection, "policy", policy)
+            store_setting(connection, "policy", rule["policy"])
+            require_columns(connection, {c["name"]: WideColumn(**c) for c in rule["columns"]})
+            number_methods(connection, rule["methods"])
         number = 1
         while _numbered("crystals", number) in sets:
             labels = {name: _numbered(label, number) for label, name in SETS.items()}

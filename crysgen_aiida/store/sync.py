@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from sqlalchemy import Connection, delete, insert, select, update
 
 from crysgen_aiida.crystals.errors import BadInput
@@ -26,15 +27,27 @@ from crysgen_aiida.store.index.batches import (
     remove_screening,
 )
 from crysgen_aiida.store.index.bulk import insert_columns, next_key, store_setting, undisturbed
-from crysgen_aiida.store.index.clashes import settle
+from crysgen_aiida.store.index.clashes import clashing, settle
 from crysgen_aiida.store.index.engine import tell_planner
 from crysgen_aiida.store.index.listing import list_again
-from crysgen_aiida.store.index.models import Batch, Campaign, Dataset, Generator, LineageEdge, Results, Screening
+from crysgen_aiida.store.index.models import (
+    Batch,
+    Campaign,
+    Candidate,
+    Dataset,
+    Generator,
+    LineageEdge,
+    Results,
+    Screening,
+)
 from crysgen_aiida.store.index.results import REQUIRED, add_results, read_results, remove_results
 from crysgen_aiida.store.index.rows import Rows, read_rows, scalar_columns
 
 if TYPE_CHECKING:
     from crysgen_aiida.store.index.database import Index
+
+#: What the setting ``graph`` says while a synchronisation writes: one that was killed leaves it behind.
+UNFINISHED = {"unfinished": True}
 
 #: Called with (screenings done, screenings to do).
 Progress = Callable[[int, int], None]
@@ -75,11 +88,21 @@ def sync(index: Index, *, progress: Progress | None = None, rebuild: bool = Fals
     report = SyncReport()
     with index.lock():
         if rebuild:
+            report.notes += _lost_by_starting_over(index)
             index.start_over()
         _Sync(index, report, progress).run()
         report.notes = [*index.notes, *report.notes]
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _lost_by_starting_over(index: Index) -> list[str]:
+    try:
+        with index.read() as connection:
+            matched = connection.scalar(select(Candidate.id).where(Candidate.group_id.is_not(None)).limit(1))
+    except BadInput:  # a damaged index is what a rebuild is for
+        return []
+    return [] if matched is None else ["Which candidates are the same crystal is forgotten: run `crysgen store match`."]
 
 
 def load_rows(described: Mapping[str, Any]) -> tuple[Rows, dict[str, Any]]:
@@ -99,8 +122,11 @@ def load_rows(described: Mapping[str, Any]) -> tuple[Rows, dict[str, Any]]:
         name: harvest.read_columns(sets[name], files[sets[name]], wanted) if name in sets else None
         for name, wanted in columns.items()
     }
-    rows = read_rows(held["relaxed"], held["table"], held["decoded"], held["sequences"])
-    return rows, stages_of(held["sequences"], held["decoded"], held["relaxed"], held["table"])
+    try:
+        rows = read_rows(held["relaxed"], held["table"], held["decoded"], held["sequences"])
+        return rows, stages_of(held["sequences"], held["decoded"], held["relaxed"], held["table"])
+    except pa.ArrowException as error:
+        raise BadInput(f"a column cannot be read ({str(error).splitlines()[0]})") from error
 
 
 def _stage_columns(schema: Any) -> list[str]:
@@ -125,14 +151,20 @@ class _Sync:
         with self.index.read() as connection:
             known = set(connection.scalars(select(Screening.uuid)))
             seen = self.index.setting("graph", connection)
+        begun = seen != state or known != set(there)
+        if begun:
+            with self.index.write() as connection:
+                store_setting(connection, "graph", UNFINISHED)
         self._remove(sorted(known - set(there)))
         self._add(sorted(set(there) - known, key=lambda uuid: (there[uuid], uuid)))
         self._settle()
-        self._results(harvest.results_tables())
+        interrupted = seen == UNFINISHED
+        self._results(harvest.results_tables(), all_again=interrupted)
         if self.report.changed or seen != state:
             self._refresh(sorted(set(there) & known))
+        if begun:
             with self.index.write() as connection:
-                if self.report.changed:
+                if self.report.changed or interrupted:
                     list_again(connection)
                     tell_planner(connection)
                 store_setting(connection, "graph", state)
@@ -187,25 +219,30 @@ class _Sync:
 
     def _settle(self) -> None:
         """Write batches anew of whose columns another one of the name has a better kind, or no longer has."""
+        with self.index.read() as connection:
+            if not clashing(connection):
+                return
         with self.index.write() as connection:
             batches = settle(connection)
             uuids = connection.scalars(select(Screening.uuid).where(Screening.batch_id.in_(batches))).all()
             for batch_id in batches:
                 remove_batch(connection, batch_id)
+        again = tuple(f"Screening {uuid[:8]}:" for uuid in uuids)
+        self.report.notes = [note for note in self.report.notes if not note.startswith(again)]
         counted = (self.report.added, self.report.rows)
         self._add(sorted(uuids))
         self.report.added, self.report.rows = counted
 
     # -- results --------------------------------------------------------------------------------------------------
 
-    def _results(self, there: Mapping[str, tuple[str, str]]) -> None:
+    def _results(self, there: Mapping[str, tuple[str, str]], all_again: bool) -> None:
         with self.index.read() as connection:
             known = {uuid: set(uuids) for uuid, uuids in connection.execute(select(Results.uuid, Results.addressed))}
         for uuid in sorted(set(known) - set(there)):
             with self.index.write() as connection:
                 remove_results(connection, self.index.policy(connection), uuid)
             self.report.removed += 1
-        again = {uuid for uuid, uuids in known.items() if uuid in there and uuids & self.moved}
+        again = {uuid for uuid, uuids in known.items() if uuid in there and (all_again or uuids & self.moved)}
         for uuid in sorted(again | (set(there) - set(known)), key=lambda uuid: (there[uuid], uuid)):
             try:
                 rows = read_results(harvest.read_columns(uuid, harvest.load_files([uuid])[uuid], result_columns))
@@ -215,14 +252,11 @@ class _Sync:
             with self.index.write() as connection:
                 policy = self.index.policy(connection)
                 remove_results(connection, policy, uuid)
-                self.report.results += add_results(connection, policy, uuid, *there[uuid], rows)
+                placed = add_results(connection, policy, uuid, *there[uuid], rows)
+            self.report.results += placed
             if uuid not in known:
                 self.report.added += 1
-                if rows.unknown:
-                    self.report.notes.append(
-                        f"The results {uuid[:8]} name properties that are not registered and are left out: "
-                        f"{', '.join(sorted(rows.unknown))}."
-                    )
+                self.report.notes += rows.complaints(uuid, placed)
 
     # -- what can change without a screening coming or going ----------------------------------------------------------
 

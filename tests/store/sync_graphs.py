@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -286,9 +287,12 @@ def answers_of_graph(policy: Any) -> Answers:
             if r["property"] not in PROPERTIES:
                 continue
             unit = r["unit"] or PROPERTIES[r["property"]].unit
-            if r["value"] is not None and unit == PROPERTIES[r["property"]].unit:
+            factor = {(unit, unit): 1, ("meV", "eV"): 0.001}.get((unit, PROPERTIES[r["property"]].unit))
+            if r["value"] is not None and factor is not None:
                 for where in places.get(uuid, []):
-                    source = (r["method"], node.ctime, node.uuid, r["value"], r["uncertainty"])
+                    sigma = r["uncertainty"] and float(Decimal(str(r["uncertainty"])) * Decimal(str(factor)))
+                    value = float(Decimal(str(r["value"])) * Decimal(str(factor)))
+                    source = (r["method"], node.ctime, node.uuid, value, sigma)
                     last[(*where, int(row), r["property"], r["method"])] = source
         for key, source in last.items():
             if key[:3] in found:

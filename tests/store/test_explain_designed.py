@@ -184,6 +184,9 @@ def test_filters_policies_and_saved_queries_work_from_the_command_line(designed,
         (["--minimize", "reduced_formula"], "holds no numbers"),
         (["--minimize", "band_gap", "--maximize", "band_gap"], "two directions"),
         (["--diverse", "formula=x"], "whole number"),
+        (["--diverse", "formula=1.7"], "whole number"),
+        (["--confidence", "nan"], "give a number"),
+        (["--confidence", "1", "--sigma", "e_above_reference=-5"], "not below 0"),
         (["--sigma", "band_gap=1"], "ordered by"),
         (["--all-runs", "--record"], "about one run"),
     ],
@@ -192,6 +195,32 @@ def test_bad_questions_are_met_with_a_sentence(designed, ask, options: list[str]
     run = [] if "--all-runs" in options else [str(designed.pk)]
     code = 2 if words in ("ordered by", "about one run") else 1
     assert words in ask("candidate", "rank", *run, "--no-sync", *options, code=code)
+
+
+def test_an_empty_answer_says_why_in_every_format(designed, aiida_profile: Any) -> None:
+    from crysgen_aiida.cli.root import crysgen
+
+    asked = ["-p", aiida_profile.name, "candidate", "rank", str(designed.pk), "--where", "band_gap > 1000", "--format"]
+    for fmt, printed in (("json", "[]"), ("csv", "rank,")):
+        done = CliRunner().invoke(crysgen, [*asked, fmt])
+        assert done.stdout.startswith(printed)
+        assert "No candidate is left after" in done.stderr
+
+
+def test_only_crystals_are_exported(designed, ask, tmp_path: Path) -> None:
+    from crysgen_aiida.crystals.errors import EmptySet
+    from crysgen_aiida.store.export import write_structures
+
+    assert "not both" in ask("candidate", "export", _address(designed, 1), "--where", "band_gap > 1", code=2)
+    sets = [designed.outputs.crystals.table.take([row]) for row in (1, 2)]
+    empty = type(sets[0]).from_structures([None], reasons=["it failed"])
+    rows = [{"address": _address(designed, row)} for row in (1, 2, 3)]
+    written = write_structures(rows, [sets[0], empty, sets[1]], "poscar", tmp_path / "some")
+    assert [path.name.split("_")[-1] for path in written] == ["1.vasp", "3.vasp"]
+    assert len((tmp_path / "some" / "candidates.csv").read_text().splitlines()) == 3
+    with pytest.raises(EmptySet, match="None of these candidates holds a crystal"):
+        write_structures(rows[:1], [empty], "cif", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_uncertainty_may_be_assumed(designed, ask) -> None:

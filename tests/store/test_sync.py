@@ -223,7 +223,8 @@ def test_the_kind_of_a_column_does_not_depend_on_what_came_first(index: Any, fre
     numbers = remarked(5, 2, pa.int32())
     report = sync(index)
     assert (report.added, report.rows, report.results) == (2, 5, 1)
-    assert any(f"{text.screen.uuid[:8]}: the column 'remark' has values of another kind" in n for n in report.notes)
+    (note,) = report.notes
+    assert f"{text.screen.uuid[:8]}: the column 'remark' has values of another kind" in note
     assert set(remarks()) == {numbers.relaxed.uuid}
     assert answers_of_index(index) == answers_of_graph(index.policy())
     assert check(index, deep=True) == []
@@ -243,6 +244,96 @@ def test_a_text_under_the_name_of_a_property_is_said_and_left_out(index: Any) ->
     (note,) = sync(index).notes
     assert "the column 'density' has the name of a property, but holds no numbers" in note
     assert "density" not in index.columns()
+
+
+@pytest.mark.parametrize("clash", [False, True])
+def test_results_are_not_lost_when_it_ends_before_they_are_placed(index: Any, fresh: Any, clash: bool) -> None:
+    """A screening came, or had to be written anew, and the process ended before results were placed again."""
+    from crysgen_aiida.store import sync as module
+
+    first = make_run(relaxed_set(5, 1), judged_table(5, 1, extra={pa.field(REMARK, pa.string()): ["dull"] * 5}))
+    given = {"property": "band_gap", "value": 9.5, "unit": "eV", "method": "pbe-x"}
+    results_table([{"address": f"{first.relaxed.uuid}:{row}", **given} for row in (0, 2)])
+    module.sync(index)
+    if clash:
+        make_run(relaxed_set(4, 2), judged_table(4, 2, extra={pa.field(REMARK, pa.float64()): [0.5] * 4}))
+    else:
+        make_run(first.relaxed, judged_table(5, 9))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module._Sync, "_results", _ends)
+        with pytest.raises(KeyboardInterrupt):
+            module.sync(index)
+    module.sync(index)
+    assert answers_of_index(index) == answers_of_graph(index.policy())
+    assert index.fingerprint() == fresh()
+
+
+def _ends(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_columns_are_listed_again_after_an_end_in_the_middle(index: Any, fresh: Any) -> None:
+    from aiida.tools import delete_nodes
+
+    from crysgen_aiida.store import sync as module
+
+    make_run(relaxed_set(4, 1), judged_table(4, 1, extra={pa.field(REMARK, pa.int32()): [1] * 4}))
+    gone = make_run(relaxed_set(4, 2), judged_table(4, 2, extra={pa.field(REMARK, pa.float64()): [0.5] * 4}))
+    module.sync(index)
+    delete_nodes([gone.screen.pk], dry_run=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module._Sync, "_results", _ends)
+        with pytest.raises(KeyboardInterrupt):
+            module.sync(index)
+    module.sync(index)
+    assert index.columns()[REMARK].kind == "whole"
+    assert index.fingerprint() == fresh()
+
+
+def test_odd_columns_leave_out_one_screening_or_nothing(index: Any) -> None:
+    from crysgen_aiida.store.sync import sync
+
+    huge = {pa.field("digest", pa.uint64()): [2**64 - 1] * 3}
+    odd = make_run(relaxed_set(3, 1), judged_table(3, 1, extra=huge))
+    twice = make_run(relaxed_set(3, 2), judged_table(3, 2, extra={pa.field("converged", pa.bool_()): [True] * 3}))
+    report = sync(index)
+    assert [key[0] for key in answers_of_index(index)] == [twice.relaxed.uuid] * 3
+    (note,) = report.notes
+    assert f"{odd.screen.uuid[:8]} is not in the index: a column cannot be read" in note
+
+
+def test_a_missing_file_is_a_sentence(index: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aiida.orm.nodes.repository import NodeRepository
+
+    from crysgen_aiida.store.check import check
+    from crysgen_aiida.store.sync import sync
+
+    make_run(relaxed_set(3, 1), judged_table(3, 1))
+    sync(index)
+
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError("no such object")
+
+    monkeypatch.setattr(NodeRepository, "get_object", gone)
+    (line,) = check(index, deep=True)
+    assert "is not there; restore the repository from a backup" in line
+
+
+def test_a_set_screened_twice_is_addressed_by_the_newest_or_by_its_run(index: Any) -> None:
+    from crysgen_aiida.store.explain.runs import find_candidate, find_run
+    from crysgen_aiida.store.explain.show import show
+    from crysgen_aiida.store.sync import sync
+
+    first = make_run(relaxed_set(4, 1), judged_table(4, 1))
+    second = make_run(first.relaxed, judged_table(4, 5))
+    sync(index)
+    address = f"{first.relaxed.uuid}:2"
+    assert find_candidate(index, address).table_uuid == second.table.uuid
+    older = find_run(index, first.screen.uuid)
+    assert find_candidate(index, address, older.batch_ids).table_uuid == first.table.uuid
+    judged = next(row for row in second.table.iter() if row["parent_row"] == 2)
+    verdict = next(v for v in show(index, address)["verdicts"] if v["verdict"] == "valid_structure")
+    assert (verdict["answer"], verdict["reason"]) == (judged["valid_structure"], judged["valid_structure_reason"])
 
 
 def test_labels_and_callers_are_brought_up_to_date(index: Any, fresh: Any) -> None:
@@ -298,7 +389,7 @@ def test_check_says_what_differs(index: Any) -> None:
     assert check(index, deep=True) == []
 
 
-def test_results_of_unregistered_properties_and_other_units_are_not_current(index: Any) -> None:
+def test_results_are_converted_and_what_cannot_be_taken_is_said(index: Any) -> None:
     from crysgen_aiida.store.sync import sync
 
     run = make_run(relaxed_set(4, 1), judged_table(4, 1))
@@ -308,12 +399,41 @@ def test_results_of_unregistered_properties_and_other_units_are_not_current(inde
             {"address": at, "property": "band_gapp", "value": 1.0, "unit": "eV", "method": "pbe-x"},
             {"address": at, "property": "band_gap", "value": 1500.0, "unit": "meV", "method": "pbe-x"},
             {"address": "nonsense", "property": "band_gap", "value": 1.0, "unit": "eV", "method": "pbe-x"},
+            {"address": f"{run.relaxed.uuid}:{10**20}", "property": "band_gap", "value": 1.0, "method": "pbe-x"},
+            {"address": f"{run.relaxed.uuid[:8]}:1", "property": "band_gap", "value": 1.0, "method": "pbe-x"},
+            {"address": at, "property": "bulk_modulus_vrh", "value": 1.0, "unit": "meV", "method": "pbe-x"},
         ]
     )
     report = sync(index)
-    assert any("band_gapp" in note for note in report.notes)
+    assert len(report.notes) == 3
+    for part in ("band_gapp", "bulk_modulus_vrh in meV", "3 values of the results"):
+        assert any(part in note for note in report.notes)
     assert report.results == 1
+    held = answers_of_index(index)[run.relaxed.uuid, run.table.uuid, 0]
+    assert (held["band_gap"], held["band_gap:method"]) == (1.5, "pbe-x")
     assert answers_of_index(index) == answers_of_graph(index.policy())
+
+
+def test_matching_does_not_write_onto_other_candidates(index: Any) -> None:
+    from aiida.tools import delete_nodes
+
+    from crysgen_aiida.crystals.errors import BadInput
+    from crysgen_aiida.store.match import match
+    from crysgen_aiida.store.sync import sync
+
+    first = make_run(relaxed_set(9, 1), judged_table(9, 1))
+    make_run(relaxed_set(9, 2), judged_table(9, 2))
+    sync(index)
+
+    def meanwhile(done: int, total: int) -> None:
+        if done < total and first.screen.is_stored:
+            delete_nodes([first.screen.pk], dry_run=False)
+            sync(index, rebuild=True)
+
+    with pytest.raises(BadInput, match="changed while they were compared"):
+        match(index, progress=meanwhile)
+    assert match(index).left == 0
+    assert any("crysgen store match" in note for note in sync(index, rebuild=True).notes)
 
 
 def test_matching_finds_equal_crystals_across_batches_and_goes_on(index: Any) -> None:

@@ -7,6 +7,7 @@ interval of Wilson.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -76,17 +77,23 @@ def of_run(index: Index, run: Run, *, graph: bool = True) -> dict[str, Any]:
         parts = list(connection.scalars(query))
     stages = add_up(parts)["stages"]
     if graph:
-        stages += add_up([{"stages": _after(uuid)} for uuid in run.screens])["stages"]
+        stages += add_up([{"stages": decided(*found)} for found in _decisions(run.screens)])["stages"]
     return {"run": run.uuid, "label": run.label, "stages": with_rates({"stages": stages})}
 
 
-def _after(screen: str) -> list[dict[str, Any]]:
+def _decisions(screens: Iterable[str]) -> list[tuple[Any, int]]:
+    """Return the rankings recorded about these screenings, each once, and how many structures were made from them."""
     from aiida import orm
 
     from crysgen_aiida.store.candidates import decisions_of, of_screen
 
-    node: Any = orm.load_node(uuid=screen)
-    return decided(*decisions_of(of_screen(node)))
+    found: dict[str, tuple[Any, int]] = {}
+    for screen in screens:
+        node: Any = orm.load_node(uuid=screen)
+        decision, promoted = decisions_of(of_screen(node))
+        if decision is not None:
+            found[decision.uuid] = (decision, promoted)
+    return list(found.values())
 
 
 def rows_of(stages: list[dict[str, Any]], most: int = 3) -> list[dict[str, Any]]:

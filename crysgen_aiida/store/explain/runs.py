@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 
 from crysgen_aiida.crystals.errors import EmptySet, ImpossibleRequest
 from crysgen_aiida.store.address import Address
@@ -48,6 +48,7 @@ class Found:
     batch_id: int
     row: int
     address: Address
+    table_uuid: str  #: of the table that judged it
 
 
 def list_runs(index: Index) -> list[Run]:
@@ -148,17 +149,20 @@ def runs_of_batch(index: Index, batch_id: int) -> list[Run]:
     return [run for run in list_runs(index) if batch_id in run.batch_ids]
 
 
-def find_candidate(index: Index, text: str) -> Found:
+def find_candidate(index: Index, text: str, among: Iterable[int] = ()) -> Found:
     """Return the candidate at an address; the uuid may be that of an equal set that came from the cache.
 
+    :param among: batches to prefer where a set was screened more than once; else the newest screening counts.
     :raises ImpossibleRequest: if it is malformed, or means no candidate of the index, or several.
     """
     given = Address.parse(text)
-    query: Select[Any] = select(Screening.batch_id).distinct().join(Batch)
+    query = select(Screening.batch_id, Screening.relaxed_uuid, Batch.created, Batch.key).join(Batch)
     query = query.where(Screening.relaxed_uuid.startswith(given.uuid, autoescape=True), Batch.complete)
     with index.read() as connection:
-        batches = [row.batch_id for row in connection.execute(query)]
-        if len(batches) > 1:
+        held = connection.execute(query.order_by(Batch.created.desc(), Batch.key.desc())).all()
+        preferred = set(among)
+        batches = [row.batch_id for row in sorted(held, key=lambda row: row.batch_id not in preferred)]
+        if len({row.relaxed_uuid for row in held}) > 1:
             raise ImpossibleRequest(f"{given.uuid} is the beginning of several uuids; give more digits.")
         if not batches:
             raise ImpossibleRequest(
@@ -166,7 +170,7 @@ def find_candidate(index: Index, text: str) -> Found:
                 "profile, and run `crysgen store sync`. `crysgen row show` reads any row of the graph."
             )
         wanted = (
-            select(Candidate.id, Candidate.row, Batch.relaxed_uuid, Batch.n_rows)
+            select(Candidate.id, Candidate.row, Batch.relaxed_uuid, Batch.table_uuid)
             .join(Batch, Batch.id == Candidate.batch_id)
             .where(Candidate.batch_id == batches[0], Candidate.row == given.row)
         )
@@ -175,7 +179,7 @@ def find_candidate(index: Index, text: str) -> Found:
         raise ImpossibleRequest(
             f"The set {given.uuid[:8]} has no candidate in row {given.row}: rows that were not judged are none."
         )
-    return Found(row.id, batches[0], row.row, Address(row.relaxed_uuid, row.row))
+    return Found(row.id, batches[0], row.row, Address(row.relaxed_uuid, row.row), row.table_uuid)
 
 
 def summaries(index: Index, limit: int | None = None) -> list[dict[str, Any]]:

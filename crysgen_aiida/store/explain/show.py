@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select
 
+from crysgen_aiida.store.address import Address, load_node
 from crysgen_aiida.store.explain.runs import Found, find_candidate, runs_of_batch
 from crysgen_aiida.store.index.clashes import taken_names
 from crysgen_aiida.store.index.models import Batch, Candidate, Generator, PropertyColumn, PropertyValue
@@ -183,16 +184,17 @@ class RowReader:
     """Reads rows from the graph; the sets of one screening are opened once."""
 
     def __init__(self) -> None:
-        self._sets: dict[str, Any] = {}
+        self._tables: dict[str, Any] = {}
 
     def rows(self, found: Found) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the row of the relaxed crystals, and that of the table that judged it (empty if none did)."""
         import pyarrow.compute as pc
 
-        from crysgen_aiida.store.candidates import of_address
+        crystals, table = self._table(found.address.uuid), self._table(found.table_uuid)
+        at = pc.index(table.arrow["parent_row"], found.row).as_py()
+        return crystals.get(found.row), table.get(at) if at >= 0 else {}
 
-        if found.address.uuid not in self._sets:
-            self._sets[found.address.uuid] = of_address(found.address.full)[0]
-        held = self._sets[found.address.uuid]
-        at = pc.index(held.table.table.arrow["parent_row"], found.row).as_py()
-        return held.relaxed.get(found.row), held.table.get(at) if at >= 0 else {}
+    def _table(self, uuid: str) -> Any:
+        if uuid not in self._tables:
+            self._tables[uuid] = load_node(Address(uuid, 0)).table
+        return self._tables[uuid]

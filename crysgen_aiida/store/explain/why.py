@@ -41,7 +41,7 @@ def why(
         constraint; ``kept_out_by``, how many each constraint keeps out before it.
     :raises ImpossibleRequest: if there is no such candidate, or the rule names what is not there.
     """
-    found = find_candidate(index, text)
+    found = find_candidate(index, text, run.batch_ids if run is not None else ())
     among = run or next(iter(runs_of_batch(index, found.batch_id)))
     rule = _rule(query, among)
     case = Case(index, found, rule, tuple(where), among, prefer)
@@ -65,7 +65,7 @@ def why(
         **case.kept_out(neighbours),
     }  # fmt: skip
     if graph:
-        _add_reasons(index, record)
+        _add_reasons(index, record, among)
     return record
 
 
@@ -81,7 +81,7 @@ def _rule(query: Query | Mapping[str, Any] | None, run: Run) -> Query:
     return dataclasses.replace(held, limit=None)
 
 
-def _add_reasons(index: Index, record: dict[str, Any]) -> None:
+def _add_reasons(index: Index, record: dict[str, Any], run: Run) -> None:
     """Write beside each constraint that fails the reason the graph holds, if there is one."""
     from crysgen_aiida.store.explain.reasons import why_not
     from crysgen_aiida.store.explain.show import RowReader
@@ -91,7 +91,7 @@ def _add_reasons(index: Index, record: dict[str, Any]) -> None:
     for address, failed in [(record["address"], mine)] + [(k["address"], k["fails"]) for k in record["kept_out"]]:
         if not failed:
             continue
-        crystal, judged = reader.rows(find_candidate(index, address))
+        crystal, judged = reader.rows(find_candidate(index, address, run.batch_ids))
         for one in failed:
             said = [why_not(name, judged) for name in one["columns"]]
             one["reason"] = next(filter(None, said), None) or (

@@ -26,8 +26,22 @@ def taken_names(names: Mapping[str, Any]) -> dict[str, Any]:
     return {name: held for name, held in names.items() if not held.get(REFUSED)}
 
 
+def clashing(connection: Connection) -> bool:
+    """Whether a column has not the best kind there is."""
+    return bool(_clashes(connection)[0])
+
+
 def settle(connection: Connection) -> list[int]:
     """Give every column to the best kind there is; return the keys of the batches to be written anew for it."""
+    wanted, batches = _clashes(connection)
+    if wanted:
+        connection.execute(delete(WideColumn).where(WideColumn.name.in_(sorted(wanted))))
+        require_columns(connection, {name: WideColumn(name=name, **held) for name, held in sorted(wanted.items())})
+    return sorted(key for key, names in batches.items() if set(wanted) & set(names))
+
+
+def _clashes(connection: Connection) -> tuple[dict[str, dict[str, Any]], dict[int, dict[str, Any]]]:
+    """Return the columns that have not their kind, as they must be, and the columns of all batches."""
     batches: dict[int, dict[str, Any]] = dict(connection.execute(select(Batch.id, Batch.names)).tuples().all())
     there: dict[str, dict[str, Any]] = {}
     for names in batches.values():
@@ -40,11 +54,8 @@ def settle(connection: Connection) -> list[int]:
         for name, held in names.items()
         if (_kind(held) == best[name]) == bool(held.get(REFUSED))
     }
-    if wrong:
-        connection.execute(delete(WideColumn).where(WideColumn.name.in_(sorted(wrong))))
-        wanted = {name: {k: v for k, v in there[name][best[name]].items() if k != REFUSED} for name in sorted(wrong)}
-        require_columns(connection, {name: WideColumn(name=name, **held) for name, held in wanted.items()})
-    return sorted(key for key, names in batches.items() if wrong & set(names))
+    wanted = {name: {k: v for k, v in there[name][best[name]].items() if k != REFUSED} for name in wrong}
+    return wanted, batches
 
 
 def _kind(held: Mapping[str, Any]) -> str:

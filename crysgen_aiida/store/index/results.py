@@ -23,12 +23,16 @@ from crysgen_aiida.store.index.models import (
     Screening,
     WideColumn,
 )
+from crysgen_aiida.store.language.units import DifferentQuantity, UnknownUnit, convert
 
 if TYPE_CHECKING:
     from crysgen_aiida.store.index.policy import Policy
 
 #: Columns that make a table one of results.
 REQUIRED = ("address", "property", "value", "unit", "method")
+
+#: Digits of a row number; more are none that a table could have.
+LONGEST_ROW = 9
 
 Key = tuple[str, str, str]  # property, unit, method
 Place = tuple[str, int]  # uuid of a relaxed set, row
@@ -42,11 +46,30 @@ class ResultRows:
     values: dict[Key, dict[Place, tuple[float, float | None]]] = field(default_factory=dict)
     refused: int = 0
     unknown: set[str] = field(default_factory=set)  #: properties that are not registered
+    nowhere: int = 0  #: rows whose address is none
+    misfits: set[str] = field(default_factory=set)  #: units that are none of the property
 
     @property
     def addressed(self) -> list[str]:
         """Return the uuids of the sets it speaks of."""
         return sorted({uuid for held in self.values.values() for uuid, _ in held})
+
+    def complaints(self, uuid: str, placed: int) -> list[str]:
+        """Return sentences about what could not be taken of the table, of whose values ``placed`` found a candidate."""
+        said = []
+        if self.unknown:
+            names = ", ".join(sorted(self.unknown))
+            said.append(f"The results {uuid[:8]} name properties that are not registered and are left out: {names}.")
+        if self.misfits:
+            names = ", ".join(sorted(self.misfits))
+            said.append(f"The results {uuid[:8]} have values in units that do not fit and are left out: {names}.")
+        lost = self.nowhere + sum(map(len, self.values.values())) - placed
+        if lost:
+            said.append(
+                f"{lost} values of the results {uuid[:8]} are of no candidate of the index; an address is the whole "
+                "uuid of the relaxed set, a colon, and the row."
+            )
+        return said
 
 
 def is_results(columns: Sequence[str]) -> bool:
@@ -55,7 +78,9 @@ def is_results(columns: Sequence[str]) -> bool:
 
 
 def read_results(table: pa.Table) -> ResultRows:
-    """Read a table of results. Of several values at one place by one method the last counts.
+    """Read a table of results, its values converted into the registered units.
+
+    Of several values at one place by one method the last counts.
 
     :raises BadInput: if a column has another type than it must.
     """
@@ -72,13 +97,21 @@ def read_results(table: pa.Table) -> ResultRows:
         known = name in PROPERTIES and not PROPERTIES[name].shape
         if name is not None and not known:
             found.unknown.add(name)
-        if not known or value != value or not row.isdecimal() or not method:
+        somewhere = row.isdecimal() and len(row) <= LONGEST_ROW
+        found.nowhere += not somewhere
+        if not known or value != value or not somewhere or not method:
             found.refused += 1
             continue
         assert name is not None
-        key = (name, unit or PROPERTIES[name].unit, method)
-        held = None if sigma is None or sigma != sigma else sigma
-        found.values.setdefault(key, {})[uuid, int(row)] = (value, held)
+        wanted, held = PROPERTIES[name].unit, None if sigma is None or sigma != sigma else sigma
+        try:
+            value = convert(value, unit or wanted, wanted)
+            held = None if held is None else convert(held, unit or wanted, wanted)
+        except (UnknownUnit, DifferentQuantity):
+            found.misfits.add(f"{name} in {unit}")
+            found.refused += 1
+            continue
+        found.values.setdefault((name, wanted, method), {})[uuid, int(row)] = (value, held)
     return found
 
 

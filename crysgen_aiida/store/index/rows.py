@@ -104,7 +104,9 @@ def read_rows(
     _take_columns(rows, relaxed, "relaxed")
     if sequences is not None:
         _take_wishes(rows, sequences, sequence_row)
-    rows.verdicts = [*_verdicts(rows, table), *_verdicts(rows, relaxed)]
+    rows.verdicts = list(_verdicts(rows, table))
+    told = {verdict["name"] for verdict in rows.verdicts}
+    rows.verdicts += [verdict for verdict in _verdicts(rows, relaxed) if verdict["name"] not in told]
     return rows
 
 
@@ -120,7 +122,8 @@ def _judged(n: int, table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
         raise BadInput("the table has rows that do not say which crystal they judge (parent_row is empty)")
     judged = integers_of(column)
     if len(judged) and (judged.min() < 0 or judged.max() >= n):
-        raise BadInput(f"the table judges row {int(judged.max())}, but the relaxed set has rows 0 to {n - 1}")
+        stranger = judged[(judged < 0) | (judged >= n)][-1]
+        raise BadInput(f"the table judges row {stranger}, but the relaxed set has rows 0 to {n - 1}")
     if len(np.unique(judged)) != len(judged):
         raise BadInput("the table judges a row twice")
     return judged
