@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -195,22 +194,40 @@ def progress_of(node):
 
 def kill_worker_after_some_work(chain, verb, timeout=120.0):
     """Kill -9 the worker of the chain's first job once it has left something to go on from; return its folder."""
+    deadline = time.monotonic() + timeout
+    folder = until(deadline, lambda: first_folder(chain))
+    worker = until(deadline, lambda: worker_in(folder))  # found before it works: some work is soon done
+    until(deadline, lambda: has_worked(folder, verb), pause=0.002)
+    worker.kill()
+    return folder
+
+
+def until(deadline, found, pause=0.02):
+    """Return what ``found`` returns as soon as it is something."""
+    while time.monotonic() < deadline:
+        if held := found():
+            return held
+        time.sleep(pause)
+    raise TimeoutError("the worker could not be killed in the middle of its work")
+
+
+def first_folder(chain):
+    folders = (getattr(node, "get_remote_workdir", lambda: None)() for node in chain.called)
+    return next((Path(folder) for folder in folders if folder), None)
+
+
+def worker_in(folder):
     import psutil
 
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        time.sleep(0.02)
-        jobs = [node for node in chain.called if getattr(node, "get_remote_workdir", lambda: None)()]
-        if not jobs:
-            continue
-        folder = Path(jobs[0].get_remote_workdir())
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        command = process.info["cmdline"] or [""]
+        if process.info["cwd"] == str(folder) and "crysgen-worker" in " ".join(command) and "bash" not in command[0]:
+            return process
+    return None
+
+
+def has_worked(folder, verb):
+    if verb == "train":
         steps = [p["done"] for p in lines(folder / "progress.jsonl") if p.get("stage") == "train" and "done" in p]
-        if not (max(steps, default=0) >= 5 if verb == "train" else lines(folder / "journal.jsonl")):
-            continue
-        for process in psutil.process_iter(["cmdline", "cwd"]):
-            if process.info["cwd"] == str(folder) and "crysgen-worker" in " ".join(process.info["cmdline"] or []):
-                if "bash" in process.info["cmdline"][0]:
-                    continue
-                os.kill(process.pid, signal.SIGKILL)
-                return folder
-    raise TimeoutError("the worker could not be killed in the middle of its work")
+        return max(steps, default=0) >= 5
+    return bool(lines(folder / "journal.jsonl"))

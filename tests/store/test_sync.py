@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -45,6 +46,10 @@ def statement(*_):
 event.listen(index.engine, "before_cursor_execute", statement)
 sync(index)
 """
+
+
+#: Statements after which synchronisations one after the other are killed; ``CRYSGEN_DEADLINES=40,90,…`` tries others.
+DEADLINES = [int(n) for n in os.environ.get("CRYSGEN_DEADLINES", "25,120,170,90,60").split(",")]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,33 @@ def test_a_killed_synchronisation_goes_on_and_ends_the_same(index: Any, fresh: C
     assert killed >= 3
     sync(index)
     assert index.incomplete() == []
+    assert index.fingerprint() == fresh()
+
+
+@pytest.mark.slow
+def test_a_killed_synchronisation_of_what_was_there_ends_the_same(index: Any, fresh: Callable[[], str]) -> None:
+    """Killed where batches with results are written anew, joined, judged again and taken out."""
+    from aiida.tools import delete_nodes
+
+    from crysgen_aiida.store.sync import sync
+
+    text = {pa.field(REMARK, pa.string()): ["dull"] * 130}
+    runs = [*some_runs(), make_run(relaxed_set(130, 8), judged_table(130, 8, extra=text))]
+    given = {"property": "band_gap", "value": 9.5, "unit": "eV", "method": "pbe-x"}
+    results_table([{"address": f"{runs[3].relaxed.uuid}:{row}", **given} for row in (0, 100)])
+    sync(index)
+    make_run(relaxed_set(9, 6), judged_table(9, 6, extra={pa.field(REMARK, pa.int32()): [1] * 9}))
+    make_run(runs[1].relaxed, judged_table(130, 5))
+    make_run(runs[0].relaxed.table, runs[0].table.table)
+    delete_nodes([runs[2].screen.pk], dry_run=False)
+    killed = 0
+    for deadline in DEADLINES:
+        code = launch(deadline).wait(timeout=120)
+        assert code in (-9, 0)
+        killed += code == -9
+    assert killed >= (1 if "CRYSGEN_DEADLINES" in os.environ else 3)
+    sync(index)
+    assert answers_of_index(index) == answers_of_graph(index.policy())
     assert index.fingerprint() == fresh()
 
 
