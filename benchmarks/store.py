@@ -58,7 +58,7 @@ from crysgen_aiida.store.index.database import Index
 from crysgen_aiida.store.sync import sync
 index = Index.open(sys.argv[1], sys.argv[2] or None)
 with index.lock():
-    index.start_over()
+    index.refill(lambda: None)
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # the peak so far was of emptying the old one
 busy = time.process_time()

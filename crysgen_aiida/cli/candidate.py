@@ -10,7 +10,7 @@ import click
 from aiida.cmdline.groups import VerdiCommandGroup
 
 from crysgen_aiida.cli.asking import Asked, query_options
-from crysgen_aiida.cli.indexing import indexed, sync_option, the_run
+from crysgen_aiida.cli.indexing import snapshot, sync_option, the_run
 from crysgen_aiida.cli.output import emit, emit_record, format_option, readable, to_csv, to_json
 from crysgen_aiida.cli.profiles import with_profile
 
@@ -50,7 +50,7 @@ def list_(limit: int, sync: bool, fmt: str) -> None:
     """List the runs that made candidates, newest first."""
     from crysgen_aiida.store.explain.runs import summaries
 
-    with indexed(sync) as index:
+    with snapshot(sync) as index:
         rows = summaries(index, limit)
     emit(rows, fmt, empty="No candidates yet; run `crysgen quickstart` or `crysgen design`.")
 
@@ -76,7 +76,7 @@ def rank(run: str | None, asked: Asked, all_runs: bool, limit: int, columns: str
         raise click.UsageError("--all-runs ranks everything: it takes no RUN, and a decision is about one run.")
     if record and not sync:
         raise click.UsageError("--record writes into the graph: leave out --no-sync.")
-    with indexed(sync) as index:
+    with snapshot(sync) as index:
         meant = None if all_runs else the_run(index, run, sync)
         query = asked.query(meant)
         ranked = ranked_rows(index, query, asked.where, asked.preferred(), meant, limit, columns)
@@ -102,7 +102,7 @@ def show(address: str, picture: Path | None, sync: bool, fmt: str) -> None:
 
     if picture is not None and not sync:
         raise click.UsageError("--picture reads the crystal from the graph: leave out --no-sync.")
-    with indexed(sync) as index:
+    with snapshot(sync) as index:
         found = everything(index, address, graph=sync)
     crystal = found.get("crystal")
     if fmt == "json":
@@ -131,7 +131,7 @@ def why(address: str, asked: Asked, run: str | None, neighbours: int, sync: bool
     from crysgen_aiida.store.explain import why as explaining
     from crysgen_aiida.store.explain.runs import find_candidate, runs_of_batch
 
-    with indexed(sync) as index:
+    with snapshot(sync) as index:
         if run is not None:
             meant = the_run(index, run, sync)
         else:
@@ -190,7 +190,7 @@ def export(addresses: tuple[str, ...], run: str | None, top: int, asked: Asked, 
 
     if addresses and (run or asked.anything):
         raise click.UsageError("Give addresses, or --run and options that rank it, not both.")
-    with indexed() as index:
+    with snapshot() as index:
         if addresses:
             rows = rows_at(index, addresses)
         else:

@@ -51,6 +51,13 @@ def indexed(sync: bool = True) -> Iterator[Index]:
         index.close()
 
 
+@contextmanager
+def snapshot(sync: bool = True) -> Iterator[Index]:
+    """Yield the index as :func:`indexed` does, in one state however many steps a question has and whoever writes."""
+    with indexed(sync) as index, index.read():
+        yield index
+
+
 def _catch_up(index: Index) -> None:
     """Synchronise, unless that has to wait for somebody else or cannot be done: then the index is read as it is."""
     from crysgen_aiida.crystals.errors import BadInput

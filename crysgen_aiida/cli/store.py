@@ -9,7 +9,7 @@ import click
 from aiida.cmdline.groups import VerdiCommandGroup
 
 from crysgen_aiida.cli.asking import Asked, query_options
-from crysgen_aiida.cli.indexing import indexed, sync_option, the_run
+from crysgen_aiida.cli.indexing import indexed, snapshot, sync_option, the_run
 from crysgen_aiida.cli.output import Progress, emit, emit_record, format_option, readable, to_json
 
 
@@ -72,7 +72,7 @@ def stats(sync: bool, fmt: str) -> None:
     """Count what the index holds: runs, candidates, values by property and method, verdicts with their rates."""
     from crysgen_aiida.store.explain.stats import stats as count
 
-    with indexed(sync) as index:
+    with snapshot(sync) as index:
         found = count(index)
     if fmt == "json":
         click.echo(to_json(found))
@@ -108,7 +108,7 @@ def funnel(run: str | None, sync: bool, fmt: str) -> None:
     """
     from crysgen_aiida.store.explain.funnel import of_run, rows_of
 
-    with indexed(sync) as index:
+    with snapshot(sync) as index:
         found = of_run(index, the_run(index, run, sync), graph=sync)
     if fmt == "table":
         emit(rows_of(found["stages"]))
@@ -190,7 +190,7 @@ def list_(sync: bool, fmt: str) -> None:
     """List saved queries."""
     from crysgen_aiida.store.query import list_queries
 
-    with indexed(sync) as index:
+    with snapshot(sync) as index:
         rows = [_described(name, held) for name, held in list_queries(index).items()]
     emit(rows, fmt, empty="No query is saved; `crysgen store query save NAME --where …` saves one.")
 
@@ -207,7 +207,7 @@ def run_query(name: str, run: str | None, limit: int, columns: str | None, sync:
     from crysgen_aiida.cli.candidate import print_ranked, ranked_rows
     from crysgen_aiida.store.query import load_query
 
-    with indexed(sync) as index:
+    with snapshot(sync) as index:
         saved = load_query(index, name)
         meant = None if run is None else the_run(index, run, sync)
         ranked = ranked_rows(index, saved.query, saved.where, dict(saved.prefer), meant, limit, columns)

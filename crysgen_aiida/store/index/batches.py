@@ -135,7 +135,6 @@ def _open_batch(
     for name in require_columns(connection, listing):
         names[name][REFUSED] = True
         rows.plain.pop(name, None)
-        rows.left_out.append(f"the column {name!r} has values of another kind than in other sets")
     batch_id = next_key(connection, Batch.id)
     sets = screened.described["sets"]
     connection.execute(

@@ -6,13 +6,13 @@ start fast.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insert, inspect, select
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, delete, insert, inspect, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.schema import CreateSchema
 
@@ -29,11 +29,13 @@ from crysgen_aiida.store.index.engine import (
 )
 from crysgen_aiida.store.index.locks import exclusive
 from crysgen_aiida.store.index.migrations import HEAD, VERSION_TABLE, VERSIONS
-from crysgen_aiida.store.index.models import Batch, SavedQuery, Setting, WideColumn
+from crysgen_aiida.store.index.models import Base, Batch, SavedQuery, Setting, WideColumn
 from crysgen_aiida.store.index.policy import Policy
 
 #: Where Alembic finds the migrations.
 MIGRATIONS = "crysgen_aiida.store.index:migrations"
+
+T = TypeVar("T")
 
 _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
 
@@ -53,12 +55,14 @@ class ColumnInfo:
 
 
 class Index:
-    """The candidate index of one profile or archive. Use :meth:`open`."""
+    """The candidate index of one profile or archive, for one thread. Use :meth:`open`."""
 
     def __init__(self, engine: Engine, schema: str | None) -> None:
         self.engine = engine
         self.schema = schema
         self.notes: list[str] = []  #: what opening it had to say, e.g. that a damaged file was set aside
+        self._reading: Connection | None = None
+        self._writing: Connection | None = None
 
     @classmethod
     def open(cls, url: str, schema: str | None = None, create: bool = True) -> Index:
@@ -110,19 +114,38 @@ class Index:
     def read(self) -> Iterator[Connection]:
         """Yield a connection that sees one state of the index, whatever is written meanwhile.
 
+        Readings within it see the same state: a question of several steps is asked within one.
+
         :raises BadInput: if the index is damaged or away.
         """
+        if (held := self._writing or self._reading) is not None:
+            yield held
+            return
         with reading(self.engine, self.where) as connection:
-            yield connection
+            self._reading = connection
+            try:
+                yield connection
+            finally:
+                self._reading = None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Yield a connection in a transaction that is committed at the end. Keep it short: writers take turns.
 
+        Within another one it is a part of that: what is read there is as written so far.
+
         :raises BadInput: if the index is damaged or away, or another writer does not finish.
         """
+        if self._writing is not None:
+            with self._writing.begin_nested():
+                yield self._writing
+            return
         with writing(self.engine, self.where) as connection:
-            yield connection
+            self._writing = connection
+            try:
+                yield connection
+            finally:
+                self._writing = None
 
     @contextmanager
     def lock(self, patience: float | None = None) -> Iterator[None]:
@@ -229,26 +252,37 @@ class Index:
                 connection.execute(CreateSchema(self.schema, if_not_exists=True))
             run_migrations(connection)
 
-    def start_over(self) -> None:
-        """Empty the index, keeping saved queries and the policy. The caller holds :meth:`lock`.
+    def refill(self, fill: Callable[[], T]) -> T:
+        """Empty the index and fill it again; return what ``fill`` does. The caller holds :meth:`lock`.
 
-        A file too damaged for that is set aside and made anew, without them.
+        Saved queries and the policy stay. It is one transaction: until it ends readers see what was there before, and
+        if it does not end that stays. A file too damaged for it is set aside and made anew.
         """
+        kept = self._kept()
         try:
-            with writing(self.engine, self.where) as connection:
-                saved = [dict(r._mapping) for r in connection.execute(select(SavedQuery.name, SavedQuery.query))]
-                policy = self.setting("policy", connection)
-                _drop_all(connection)
-                run_migrations(connection)
-                if saved:
-                    connection.execute(insert(SavedQuery), saved)
-                if policy:
-                    connection.execute(insert(Setting), [{"name": "policy", "value": policy}])
+            with self.write() as connection:
+                _empty(connection)
+                _keep(connection, kept)
+                return fill()
         except BadInput as error:
             if self.path is None or not (isinstance(error.__cause__, DatabaseError) and is_damage(error.__cause__)):
                 raise
-            self._set_aside(str(error.__cause__.orig))
-            self._make()
+            self._set_aside(str(error.__cause__.orig), kept)
+        self._make()
+        with self.write() as connection:
+            _keep(connection, kept)
+        return fill()
+
+    def _kept(self) -> dict[str, dict[str, Any]]:
+        """Return what nobody can make again: saved queries and the policy; nothing if they cannot be read."""
+        try:
+            with self.read() as connection:
+                queries: dict[str, Any] = dict(
+                    connection.execute(select(SavedQuery.name, SavedQuery.query)).tuples().all()
+                )
+                return {"queries": queries, "policy": self.setting("policy", connection)}
+        except BadInput:
+            return {}
 
     def _replace_damaged(self) -> str | None:
         """Set a damaged file aside, unless another process did so meanwhile; return the version there is then."""
@@ -256,10 +290,10 @@ class Index:
             try:
                 return self._version()
             except DatabaseError as error:
-                self._set_aside(str(error.orig))
+                self._set_aside(str(error.orig), {})
                 return None
 
-    def _set_aside(self, why: str) -> None:
+    def _set_aside(self, why: str, kept: Mapping[str, Any]) -> None:
         """Rename a damaged file and what SQLite keeps beside it; the graph has everything that was in it."""
         path = self.path
         assert path is not None
@@ -272,7 +306,7 @@ class Index:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         self.notes.append(
             f"The candidate index {path.name} was damaged ({why}); it is now {aside.name}, and a new one is made from "
-            "the graph. Queries that were saved in it are gone."
+            f"the graph. Queries that were saved in it are {'kept' if kept else 'gone'}."
         )
 
 
@@ -287,7 +321,22 @@ def run_migrations(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _drop_all(connection: Connection) -> None:
+def _empty(connection: Connection) -> None:
+    """Take everything out of the index. Readers of an earlier state go on reading it."""
     held = MetaData()
     held.reflect(connection)
-    held.drop_all(connection)
+    # PostgreSQL lets nobody read a table that is dropped; its rows may be
+    if is_sqlite(connection) or not {wide.NAME, *Base.metadata.tables} <= set(held.tables):
+        held.drop_all(connection)
+        run_migrations(connection)
+        return
+    for table in reversed(held.sorted_tables):
+        if table.name != VERSION_TABLE:
+            connection.execute(delete(table))
+
+
+def _keep(connection: Connection, kept: Mapping[str, Mapping[str, Any]]) -> None:
+    if kept.get("queries"):
+        connection.execute(insert(SavedQuery), [{"name": n, "query": q} for n, q in kept["queries"].items()])
+    if kept.get("policy"):
+        connection.execute(insert(Setting), [{"name": "policy", "value": dict(kept["policy"])}])

@@ -6,7 +6,7 @@ Works on Arrow tables read by column: crystals themselves (cells, coordinates) a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,12 @@ class Rows:
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     requested: dict[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)  #: columns that could not be taken, with the reason
+
+    def only(self, names: Collection[str]) -> Rows:
+        """Return the same rows with no more than these plain columns and what was counted of them."""
+        plain = {name: column for name, column in self.plain.items() if name in names}
+        verdicts = [verdict for verdict in self.verdicts if verdict["name"] in names]
+        return Rows(self.n, {"row": self.candidate["row"]}, plain=plain, verdicts=verdicts)
 
 
 def read_rows(
