@@ -43,8 +43,10 @@ SETS = {"crystals": "relaxed", "table": "table", "unrelaxed": "decoded", "sequen
 def rank_tables(rule: orm.Dict, **sets: orm.Data) -> DecisionData:
     """Rank the rows of screened crystals and keep the order as a decision.
 
-    :param rule: what :func:`record` writes: ``query``, ``where``, ``prefer``, ``policy``, and the ``columns`` and
-        ``methods`` of the index that was asked.
+    :param rule: what :func:`record` writes: ``query``, ``where``, ``prefer``, ``policy``, the ``columns`` and
+        ``methods`` of the index that was asked, and the uuids of the ``sets``. Which value is the newest, and which
+        candidate a result is about, depends on them, and AiiDA's hash of a set does not: with them in the rule a
+        decision is served from the cache only if it was about the same nodes.
     :param sets: ``crystals``, ``table``, ``unrelaxed`` and ``sequences`` of the oldest screening, those of the next
         with ``_2`` after the name, and so on; tables of results as ``results``, ``results_2``, …
     """
@@ -59,15 +61,17 @@ def record(
     :raises ImpossibleRequest: if the tables alone give another order than the index, which knows what they do not say.
     """
     whole = dataclasses.replace(query, limit=None)
-    rule = {
-        "query": whole.to_dict(),
-        "where": list(where),
-        "prefer": dict(prefer or {}),
-        "policy": index.policy().to_dict(),
-        **_known_to(index),
-    }
-    shown = rank_candidates(index, whole, where=where, runs=list(run.batch_ids), prefer=prefer)
-    sets = _sets_of(index, run)
+    with index.read():
+        sets = _sets_of(index, run)
+        rule = {
+            "query": whole.to_dict(),
+            "where": list(where),
+            "prefer": dict(prefer or {}),
+            "policy": index.policy().to_dict(),
+            "sets": sets,
+            **_known_to(index),
+        }
+        shown = rank_candidates(index, whole, where=where, runs=list(run.batch_ids), prefer=prefer)
     stored = orm.Dict(rule)  # keeps 16 digits of a number: what is decided now and then must be the same
     decided = _decide(stored.get_dict(), sets)
     order = [sets[label] for label in decided.column("parent_input")]

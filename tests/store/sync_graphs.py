@@ -118,6 +118,7 @@ def make_run(
     *,
     decoded: Any = None,
     sequences: Any = None,
+    reference: Any = None,
     design: bool = False,
     label: str = "",
     fresh: bool = True,
@@ -140,6 +141,8 @@ def make_run(
         given["unrelaxed"] = node(CrystalSetData, decoded)
     if sequences is not None:
         given["sequences"] = node(SequenceSetData, sequences)
+    if reference is not None:
+        given["reference"] = reference
     work = None
     if design:
         work = orm.WorkChainNode(process_type=DESIGN, label=label)

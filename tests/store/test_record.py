@@ -114,3 +114,49 @@ def test_a_ranking_of_nothing_is_a_decision_too(made: tuple[Any, Any, list[Any]]
     decision = record(index, run, RULE, ("band_gap > 1000",))
     assert decision.n_rows == 0
     assert decision.metadata["funnel"][-1][1] == 0
+
+
+def test_a_cached_decision_is_about_these_nodes(profile: Any, tmp_path: Path) -> None:
+    """Equal contents of another age are another question: the newest of two potentials counts."""
+    from aiida import orm
+    from aiida.manage.caching import enable_caching
+
+    from crysgen_aiida.crystals.table import ReferenceSet
+    from crysgen_aiida.data.packed import CrystalSetData, ReferenceEnergiesData
+    from crysgen_aiida.store.explain.runs import find_run
+    from crysgen_aiida.store.index.database import Index
+    from crysgen_aiida.store.query import rank_candidates
+    from crysgen_aiida.store.record import record
+    from crysgen_aiida.store.sync import sync
+
+    empty_profile()
+
+    def reference(energy: float) -> Any:
+        held = {"formula": ["Na"], "energy_per_atom": [energy], "source": ["made up"]}
+        return ReferenceEnergiesData(ReferenceSet(pa.table(held))).store()
+
+    def screened(crystals: Any, energy: float) -> Any:
+        return make_run(crystals, judged_table(4, 1, method="chgnet-0.3.0"), reference=reference(energy))
+
+    twins = [CrystalSetData(relaxed_set(4, 1)).store() for _ in range(2)]
+    older = screened(twins[0], 0.0)
+    given = {"property": "band_gap", "value": 7.5, "unit": "eV", "method": "mace-mp-0"}
+    results_table([{"address": f"{crystals.uuid}:{row}", **given} for crystals in twins for row in (0, 3)])
+    newer = screened(twins[1], 1.0)
+    index = Index.open(f"sqlite:///{tmp_path / 'index.sqlite'}")
+    sync(index)
+    gaps = []
+    with enable_caching():
+        for run in (older, newer, older):
+            meant = find_run(index, run.screen.uuid)
+            shown = rank_candidates(index, RULE, runs=meant.batch_ids)
+            decision = record(index, meant, RULE)
+            assert decision.table.column("band_gap") == [r["band_gap"] for r in shown.records()]
+            gaps.append(decision.table.column("band_gap"))
+    index.close()
+    assert gaps[0] == gaps[2] != gaps[1]
+    calls = orm.QueryBuilder().append(orm.CalcFunctionNode).all(flat=True)
+    assert [call.base.caching.is_created_from_cache for call in sorted(calls, key=lambda c: c.pk)] == [
+        *(False, False),
+        True,
+    ], "the same question about the same nodes is served from the cache"
