@@ -107,6 +107,37 @@ def test_a_row_is_promoted_only_from_the_set_it_was_ranked_in(made: tuple[Any, A
         promote(runs[0].relaxed, runs[0].table, **given)
 
 
+def test_the_lineage_of_a_decision_over_two_screenings_names_both(made: tuple[Any, Any, list[Any]]) -> None:
+    from aiida import orm
+
+    from crysgen_aiida.calculations.functions import promote
+    from crysgen_aiida.crystals.table import ReferenceSet
+    from crysgen_aiida.data.packed import ReferenceEnergiesData
+    from crysgen_aiida.store.explain.lineage import lineage
+    from crysgen_aiida.store.explain.runs import run_of_screens
+    from crysgen_aiida.store.record import record
+    from crysgen_aiida.store.sync import sync
+
+    index, _, (first, _) = made
+    again = make_run(first.relaxed, judged_table(6, 9))
+    sync(index)
+    decision = record(index, run_of_screens(index, [first.screen.uuid, again.screen.uuid], first.screen.uuid), RULE)
+    held = {"formula": ["Na"], "energy_per_atom": [0.0], "source": ["made up"]}
+    reference = ReferenceEnergiesData(ReferenceSet(pa.table(held))).store()
+    rows = sorted(set(decision.table.column("parent_row")))[:2]
+    promote(first.relaxed, first.table, reference=reference, decision=decision, rows=orm.List(rows))
+    found = lineage(first.relaxed)
+    named = sorted((step["what"], step["from"]) for step in found["made"])
+    both = [("decision", first.table.uuid), ("decision", again.table.uuid)]
+    assert [step for step in named if step[0] == "decision"] == sorted(both)
+    assert [step for step in named if step[0] == "structure"] == [("structure", decision.uuid)] * 2
+    assert found["totals"]["decision"] == 1
+    told = {first.relaxed.uuid}
+    for step in found["made"]:
+        assert step["from"] in told, "each stands below what it was made from"
+        told.add(step["uuid"])
+
+
 def test_a_ranking_of_nothing_is_a_decision_too(made: tuple[Any, Any, list[Any]]) -> None:
     from crysgen_aiida.store.record import record
 

@@ -6,6 +6,7 @@ yardstick (known crystals, reference energies) is a *use*: it is told, but what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ _OURS = ({"node_type": {"like": "data.crysgen.%"}}, {"node_type": {"like": "data
 #: Uuids in one query.
 _CHUNK = 400
 
-#: The one input a product is told under, of processes that are given several sets of one line.
+#: The input a product is told under, of processes that are given several sets of one line.
 _MAIN = {"screen": "crystals", "record_ranking": "table", "rank_tables": "table", "promote": "decision"}
 
 
@@ -108,19 +109,27 @@ def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _descend(root: str) -> Iterator[Step]:
-    """Walk from a node to all that was made from it, each node once, nearest first."""
-    seen, frontier, depth = {root}, [root], 0
+    """Walk from a node to all that was made from it, nearest first.
+
+    A node is told once, or once for each of several inputs of one kind.
+    """
+    seen: dict[str, str] = {root: ""}
+    frontier, depth = [root], 0
     while frontier:
         depth += 1
         following: list[str] = []
         for step in _made_from(frontier, depth):
-            if step.use:
-                yield step
-            elif step.uuid not in seen:
-                seen.add(step.uuid)
+            if not step.use and step.uuid not in seen:
+                seen[step.uuid] = _kind(step.link)
                 following.append(step.uuid)
+            if step.use or seen[step.uuid] == _kind(step.link):
                 yield step
         frontier = following
+
+
+def _kind(link: str) -> str:
+    """Return a link label without the number that tells inputs of one kind apart: ``table_2`` is a ``table``."""
+    return re.sub(r"_[0-9]+$", "", link)
 
 
 def _made_from(uuids: Sequence[str], depth: int) -> list[Step]:
@@ -150,10 +159,10 @@ def _made_from(uuids: Sequence[str], depth: int) -> list[Step]:
         rows = query.all()
         seeds = _seeds({row[1] for row in rows})
         # projections come vertex by vertex, then edge by edge
-        for source, call, kind, name, uuid, node_type, label, n, ok, digest, link, output in rows:
-            verb = str(kind or "").rpartition(".")[2] if kind and "crysgen." in kind else str(name)
+        for source, call, process, name, uuid, node_type, label, n, ok, digest, link, output in rows:
+            verb = str(process or "").rpartition(".")[2] if process and "crysgen." in process else str(name)
             use = _is_use(verb, str(link))
-            if not use and link != _MAIN.get(verb, link):
+            if not use and _kind(str(link)) != _MAIN.get(verb, _kind(str(link))):
                 continue
             found.append(
                 Step(
@@ -221,11 +230,12 @@ def _as_tree(steps: list[Step], root: str) -> list[Step]:
     for step in steps:
         below.setdefault(step.source, []).append(step)
     ordered: list[Step] = []
-    waiting = list(reversed(below.get(root, [])))
+    waiting = list(reversed(below.pop(root, [])))
     while waiting:
         step = waiting.pop()
         ordered.append(step)
-        waiting += reversed(below.get(step.uuid, []))
+        # what a node led to is told once, where it is met first
+        waiting += reversed(below.pop(step.uuid, []))
     return ordered
 
 
