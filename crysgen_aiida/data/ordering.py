@@ -36,9 +36,16 @@ class Objective:
     confidence: float = 0.0
     sigma: float | None = None
 
+    @property
+    def worst_and_best(self) -> tuple[float, float] | None:
+        """The limits as distances from what is wanted, see :func:`distances`."""
+        if self.limits is None or self.direction != "higher":
+            return self.limits
+        return -self.limits[0], -self.limits[1]
 
-def desirability(values: np.ndarray, objective: Objective, sigmas: np.ndarray | None = None) -> np.ndarray:
-    """Map values (n,) linearly to [0, 1]: 1 at the best limit, 0 at the worst, NaN where there is no value.
+
+def distances(values: np.ndarray, objective: Objective, sigmas: np.ndarray | None = None) -> np.ndarray:
+    """Return how far values (n,) are from what is wanted, the lower the better; NaN where there is no value.
 
     :param sigmas: standard uncertainties (n,), NaN where not known; used if the objective has a confidence.
     """
@@ -53,10 +60,18 @@ def desirability(values: np.ndarray, objective: Objective, sigmas: np.ndarray | 
         distance = distance + objective.confidence * known
         if objective.direction == "target":
             distance = np.maximum(distance, 0.0)
-    if objective.limits is not None:
-        worst, best = objective.limits
-        if objective.direction == "higher":
-            worst, best = -worst, -best
+    return distance
+
+
+def desirability(values: np.ndarray, objective: Objective, sigmas: np.ndarray | None = None) -> np.ndarray:
+    """Map values (n,) linearly to [0, 1]: 1 at the best limit, 0 at the worst, NaN where there is no value.
+
+    :param sigmas: standard uncertainties (n,), NaN where not known; used if the objective has a confidence.
+    """
+    distance = distances(values, objective, sigmas)
+    limits = objective.worst_and_best
+    if limits is not None:
+        worst, best = limits
     elif np.isfinite(distance).any():
         finite = distance[np.isfinite(distance)]
         worst, best = float(finite.max()), float(finite.min())

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import Select, select
 
-from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.data.elements import elements_of
-from crysgen_aiida.data.ordering import Objective, Order, Ranker
+from crysgen_aiida.data.ordering import Order, Ranker
 from crysgen_aiida.data.ranking import Query, diversity_label
 from crysgen_aiida.store.index.models import Candidate
-from crysgen_aiida.store.language.nodes import Expression, SigmaOf, operands, steps
+from crysgen_aiida.store.language.nodes import Expression, operands, steps
 from crysgen_aiida.store.language.parser import parse
 from crysgen_aiida.store.language.place import printable
 from crysgen_aiida.store.language.plain import from_plain, to_plain
@@ -25,7 +24,7 @@ from crysgen_aiida.store.nearest import emptied
 from crysgen_aiida.store.reading import CHUNK, Prefer, Reading, Rows, Wanted, reading, taken, written
 from crysgen_aiida.store.saved import SavedSearch, delete_query, list_queries, load_query, save_query
 from crysgen_aiida.store.selection import RankedSelection, Selection
-from crysgen_aiida.store.uncertainty import disagreement
+from crysgen_aiida.store.uncertainty import uncertainties, wished
 
 if TYPE_CHECKING:
     from crysgen_aiida.store.index.database import Index
@@ -104,11 +103,9 @@ def rank_candidates(
     with reading(index, runs, prefer) as held:
         condition = held.condition(expressions)
         wanted = held.listed(columns, [o.column for o in asked.objectives] + _used(expressions))
-        objectives = [_numbers(held, o) for o in asked.objectives]
-        stated = {o.column: _stated(held, w) for o, w in zip(asked.objectives, objectives, strict=True) if o.confidence}
-        needed = {w.name: w for w in [*objectives, *(s for s in stated.values() if s)]}
-        counts, rows = held.sifted(expressions, list(needed.values()))
-        sigmas = {name: _sigma(held, name, s, rows, condition) for name, s in stated.items()}
+        needed = wished(held, asked.objectives)
+        counts, rows = held.sifted(expressions, needed)
+        sigmas = uncertainties(held, asked.objectives, rows, condition)
         ranker = Ranker(
             rows.place,
             [rows.columns[o.column].astype(float) for o in asked.objectives],
@@ -153,31 +150,6 @@ def _parsed(where: str | Sequence[str]) -> list[Expression]:
 
 def _used(expressions: Sequence[Expression]) -> list[str]:
     return [written(operand) for e in expressions for operand in operands(e)]
-
-
-def _numbers(held: Reading, objective: Objective) -> Wanted:
-    wanted = held.column(objective.column)
-    if wanted.resolved.kind in ("text", "method"):
-        raise ImpossibleRequest(f"Nothing can be ranked by {objective.column}: it holds no numbers.")
-    return wanted
-
-
-def _stated(held: Reading, wanted: Wanted) -> Wanted | None:
-    """Return the column of stated uncertainties of a property, None for a column that is none."""
-    info = held.names.infos.get(wanted.name)
-    if info is None or not info.is_property:
-        return None
-    name = written(SigmaOf(wanted.name))
-    return Wanted(name, held.names.resolve(SigmaOf(wanted.name)))
-
-
-def _sigma(held: Reading, name: str, stated: Wanted | None, rows: Rows, condition: Any) -> np.ndarray:
-    if stated is None:
-        return np.full(len(rows.candidate_id), np.nan)
-    known = rows.columns[stated.name]
-    if not np.isnan(known).any():
-        return known
-    return np.where(np.isnan(known), disagreement(held, name, rows.candidate_id, condition), known)
 
 
 def _ordered(held: Reading, asked: Query, rows: Rows, ranker: Ranker) -> Order:

@@ -1,17 +1,63 @@
-"""How sure values are: the uncertainty they state, or how far two potentials disagree about them."""
+"""What candidates are ordered by, and how sure it is: the uncertainty stated, or how far two potentials disagree."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import ColumnElement, select
 
+from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.store.index.models import PropertyColumn, PropertyValue
 from crysgen_aiida.store.index.policy import POTENTIAL, classify
+from crysgen_aiida.store.language.nodes import SigmaOf
+from crysgen_aiida.store.reading import Reading, Rows, Wanted, written
 
 if TYPE_CHECKING:
-    from crysgen_aiida.store.reading import Reading
+    from crysgen_aiida.data.ordering import Objective
+
+
+def wished(reading: Reading, objectives: Sequence[Objective]) -> list[Wanted]:
+    """Return the columns that objectives read: values, and stated uncertainties where these count.
+
+    :raises ImpossibleRequest: if a column is not there or holds no numbers.
+    """
+    found: dict[str, Wanted] = {}
+    for objective in objectives:
+        wanted = reading.column(objective.column)
+        if wanted.resolved.kind in ("text", "method"):
+            raise ImpossibleRequest(f"Nothing can be ranked by {objective.column}: it holds no numbers.")
+        found[wanted.name] = wanted
+    stated = [_stated(reading, o.column) for o in objectives if o.confidence]
+    return [*found.values(), *{s.name: s for s in stated if s and s.name not in found}.values()]
+
+
+def uncertainties(
+    reading: Reading, objectives: Sequence[Objective], rows: Rows, condition: ColumnElement[bool]
+) -> dict[str, np.ndarray]:
+    """Return the uncertainties of the objectives for which they count, (n,) each, NaN where not known.
+
+    :param rows: with the columns of :func:`wished`.
+    :param condition: what these candidates, and perhaps others, satisfy.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name in (o.column for o in objectives if o.confidence):
+        stated = _stated(reading, name)
+        known = np.full(len(rows.candidate_id), np.nan) if stated is None else rows.columns[stated.name]
+        if stated is not None and np.isnan(known).any():
+            known = np.where(np.isnan(known), disagreement(reading, name, rows.candidate_id, condition), known)
+        found[name] = known
+    return found
+
+
+def _stated(reading: Reading, name: str) -> Wanted | None:
+    """Return the column of stated uncertainties of a property, None for a column that is none."""
+    info = reading.names.infos.get(name)
+    if info is None or not info.is_property:
+        return None
+    operand = SigmaOf(name)
+    return Wanted(written(operand), reading.names.resolve(operand))
 
 
 def disagreement(reading: Reading, name: str, ids: np.ndarray, condition: ColumnElement[bool]) -> np.ndarray:

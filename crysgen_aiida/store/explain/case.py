@@ -5,80 +5,120 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sqlalchemy import ColumnElement, and_, case, func, or_
 
-from crysgen_aiida.data.ordering import Objective, Ranker, desirability
+from crysgen_aiida.data.ordering import Objective, Ranker, desirability, distances
 from crysgen_aiida.data.ranking import Query, diversity_label
 from crysgen_aiida.store.explain.show import wide_row
 from crysgen_aiida.store.language import parse
+from crysgen_aiida.store.language.columns import WHOLE, Resolved
+from crysgen_aiida.store.language.compiler import bound
 from crysgen_aiida.store.language.nodes import operands, steps
 from crysgen_aiida.store.language.plain import from_plain
-from crysgen_aiida.store.query import Selection, rank_candidates, select_candidates
-from crysgen_aiida.store.reading import reading
+from crysgen_aiida.store.query import RankedSelection, rank_candidates
+from crysgen_aiida.store.reading import Reading, Wanted
+from crysgen_aiida.store.uncertainty import uncertainties, wished
 
 if TYPE_CHECKING:
     from crysgen_aiida.store.explain.runs import Found, Run
     from crysgen_aiida.store.index.database import Index
 
+#: By how much a desirability that the database reckons with may be off.
+SLACK = 1e-9
+
 
 @dataclass
 class Case:
-    """One question: the ranking of a run with its constraints and without, and where the candidate is in both."""
+    """One question: the ranking of a run with its constraints and without, and where the candidate is in both.
+
+    Of those out of the ranking only candidates are read that may stand before this one.
+
+    :param reading: of the batches of the run.
+    """
 
     index: Index
+    reading: Reading
     found: Found
     rule: Query
     where: tuple[str, ...]
     run: Run
     prefer: Mapping[str, str] | None
-    ranked: Any = field(init=False)
-    free: Selection = field(init=False)
     wide: dict[str, Any] = field(init=False)
+    ranked: RankedSelection = field(init=False)
 
     def __post_init__(self) -> None:
         self.wide = wide_row(self.index, self.found)
-        runs = list(self.run.batch_ids)
+        expressions = [step for c in self.rule.constraints for step in steps(from_plain(c))]
+        expressions += [step for text in self.where for step in steps(parse(text))]
+        self._words = [str(expression.place) for expression in expressions]
+        self._names = [list(dict.fromkeys(o.name for o in operands(e))) or ["reduced_formula"] for e in expressions]
+        self._tests = [self.reading.compiler.condition(expression) for expression in expressions]
+        objectives = self.rule.objectives
+        self._columns = wished(self.reading, objectives)
         self.ranked = rank_candidates(
-            self.index, self.rule, where=self.where, runs=runs, columns=[], prefer=self.prefer
+            self.index,
+            self.rule,
+            where=self.where,
+            runs=list(self.run.batch_ids),
+            columns=list(dict.fromkeys(o.column for o in objectives)),
+            prefer=self.prefer,
         )
-        self.free = self._everybody(runs)
-        self.ids: list[int] = self.ranked.candidate_id.tolist()
-        self.free_ids: list[int] = self.free.candidate_id.tolist()
-        self._at = {identifier: k for k, identifier in enumerate(self.free_ids)}
-        self._place = next((k for k, identifier in enumerate(self.ids) if identifier == self.found.id), None)
-        self._wishes = [self._wish(objective) for objective in self.rule.objectives]
+        self._ranked_far = [_far(o, self.ranked.columns) for o in objectives]
+        self._near = self._nearly_as_good()
+        self._rows = self.reading.rows(self._near, self._columns)
+        for name, values in uncertainties(self.reading, objectives, self._rows, self._near).items():
+            self._rows.columns[f"sigma({name})"] = values
+        self._at = int(np.flatnonzero(self._rows.candidate_id == self.found.id)[0])
+        self._wishes = [self._wish(k, _far(o, self._rows.columns)) for k, o in enumerate(objectives)]
         self._before = self._those_before()
-        self._steps = self._single_constraints()
 
-    def _wish(self, objective: Objective) -> np.ndarray:
-        """Return the desirability of each candidate, (n,), on the scale of the ranked ones.
+    # -- what is read -------------------------------------------------------------------------------------------------
+
+    def _nearly_as_good(self) -> ColumnElement[bool]:
+        """Return a condition that all those meet that may stand before this one if there were no constraints.
+
+        One that stands before it, by whatever method, is at least as good in one objective. So is whatever dominates
+        that one, so that fronts are the same as among all.
+        """
+        everybody = self.reading.condition(())
+        if any(o.confidence for o in self.rule.objectives):  # uncertainties are found for what was read
+            return everybody
+        mine = self.reading.rows_of(np.array([self.found.id]), everybody, self._columns)
+        parts, known = [], []
+        for k, objective in enumerate(self.rule.objectives):
+            value = self.reading.column(objective.column).resolved.value
+            ends = objective.worst_and_best or _ends(self._ranked_far[k])
+            wish = float(self._wish(k, _far(objective, mine.columns))[0])
+            if ends is None or ends[0] <= ends[1] or not wish > SLACK:
+                return everybody
+            parts.append(_within(objective, value, ends[0] - (wish - SLACK) * (ends[0] - ends[1])))
+            known.append(value.is_not(None))
+        return and_(everybody, or_(*parts), *known) if parts else everybody
+
+    def _wish(self, k: int, far: np.ndarray) -> np.ndarray:
+        """Return the desirability (n,) of distances by an objective, on the scale of the ranked ones.
 
         Where the limits follow from the ranked candidates, others may lie beyond: they keep what they would have.
         """
-        values = np.asarray(self.free.columns[objective.column], dtype=float)
-        sigmas = None
-        if objective.confidence:
-            sigmas = np.asarray(self.free.columns[f"sigma({objective.column})"], dtype=float)
+        objective, ends = self.rule.objectives[k], _ends(self._ranked_far[k])
         if objective.limits is not None:
-            return desirability(values, objective, sigmas)
-        # among all of them: linear in what is wanted, so another scale is another line through it
-        wish = desirability(values, objective, sigmas)
-        held = wish[[self._at[i] for i in self.ids]] if self.ids else wish
-        held = held[np.isfinite(held)]
-        if not len(held):
-            return wish
-        low, high = float(held.min()), float(held.max())
-        return (wish - low) / (high - low) if high > low else 1.0 + wish - low
+            as_is = dataclasses.replace(objective, direction="lower", confidence=0.0, limits=objective.worst_and_best)
+            return desirability(far, as_is)
+        if ends is not None:
+            return (ends[0] - far) / (ends[0] - ends[1])
+        ends = _ends(far)
+        if ends is None:
+            return np.where(np.isnan(far), np.nan, 1.0)
+        ranked = self._ranked_far[k][np.isfinite(self._ranked_far[k])]
+        best = float(ranked[0]) if len(ranked) else ends[1]
+        return 1.0 - (far - best) / (ends[0] - ends[1])
 
-    def _those_before(self) -> list[int]:
-        """Return the candidates that would stand before this one if there were no constraints, the first first."""
-        oldest = {batch: k for k, batch in enumerate(self.run.batch_ids)}
-        age = np.array([oldest[b] for b in self.free.batch_id.tolist()], dtype=np.int64)
-        place = np.lexsort((self.free.row, age))
-        ties = np.empty(len(place), dtype=np.int64)
-        ties[place] = np.arange(len(place))
+    def _those_before(self) -> np.ndarray:
+        """Return positions of the candidates that would stand before this one without constraints, the first first."""
         known = [w[np.isfinite(w)] for w in self._wishes]
         low = min((float(w.min()) for w in known if len(w)), default=0.0)
         high = max((float(w.max()) for w in known if len(w)), default=1.0)
@@ -87,70 +127,73 @@ class Case:
             dataclasses.replace(o, direction="higher", target=None, confidence=0.0, limits=(low, high))
             for o in self.rule.objectives
         ]
-        order = Ranker(ties, self._wishes, wanted, self.rule.method).best().positions
-        mine = self._at[self.found.id]
-        return [self.free_ids[k] for k in order[: int(np.flatnonzero(order == mine)[0])]]
+        order = Ranker(self._rows.place, self._wishes, wanted, self.rule.method).best().positions
+        return np.asarray(order[: int(np.flatnonzero(order == self._at)[0])])
 
-    def _everybody(self, runs: list[int]) -> Selection:
-        """Return all candidates of the run with what they are ordered by."""
-        named = list(dict.fromkeys(["reduced_formula", *(o.column for o in self.rule.objectives)]))
-        if any(o.confidence for o in self.rule.objectives):  # uncertainties are found where they are ranked by
-            free = dataclasses.replace(self.rule, constraints=(), diversity=())
-            return rank_candidates(self.index, free, runs=runs, columns=named, prefer=self.prefer)
-        return select_candidates(self.index, runs=runs, columns=named, prefer=self.prefer)
+    @cached_property
+    def _is_ranked(self) -> np.ndarray:
+        """Whether each of those before is ranked."""
+        return np.isin(self._rows.candidate_id[self._before], self.ranked.candidate_id)
 
-    def _single_constraints(self) -> list[tuple[str, list[str], set[int]]]:
-        """Return for each constraint its words, the columns it names, and the candidates that meet it alone."""
-        expressions = [step for c in self.rule.constraints for step in steps(from_plain(c))]
-        expressions += [step for text in self.where for step in steps(parse(text))]
-        found = []
-        with reading(self.index, list(self.run.batch_ids), self.prefer) as held:
-            for expression in expressions:
-                met = held.rows(held.condition([expression]), []).candidate_id
-                names = [operand.name for operand in operands(expression)] or ["reduced_formula"]
-                found.append((str(expression.place), list(dict.fromkeys(names)), set(met.tolist())))
-        return found
+    def _met(self, ids: np.ndarray) -> np.ndarray:
+        """Return which constraints candidates that were read meet, (n, k) bool."""
+        tests = [
+            Wanted(str(n), Resolved(str(n), WHOLE, None, case((test, 1), else_=0)))
+            for n, test in enumerate(self._tests)
+        ]
+        rows = self.reading.rows_of(ids, self._near, tests)
+        return np.array([rows.columns[test.name] == 1 for test in tests], dtype=bool).reshape(len(tests), len(ids)).T
 
-    @property
+    # -- what is told -------------------------------------------------------------------------------------------------
+
+    @cached_property
     def place(self) -> int | None:
         """Position among the ranked, from 0, or None if a constraint keeps it out."""
-        return self._place
+        at = np.flatnonzero(self.ranked.candidate_id == self.found.id)
+        return int(at[0]) if len(at) else None
+
+    @property
+    def n(self) -> int:
+        """How many candidates the run has."""
+        return self.reading.n
 
     def would_be(self) -> int:
         """Return how many ranked candidates come before it in the order without constraints."""
-        before = set(self._before)
-        return sum(i in before for i in self.ids)
+        return int(self._is_ranked.sum())
 
     def constraints(self) -> list[dict[str, Any]]:
         """Return each constraint with the candidate's value and whether it is met; caps for diversity come last."""
+        counts = [func.count(case((test, 1))) for test in self._tests]
+        met_by = self.reading.scan(self.reading.condition(()), *counts) if counts else ()
+        (mine,) = self._met(np.array([self.found.id]))
         found = [
             {
                 "constraint": words,
                 "columns": names,
                 "value": {name: self.wide.get(name) for name in names},
-                "met": self.found.id in met,
-                "met_by": len(met),
+                "met": bool(met),
+                "met_by": int(n),
             }
-            for words, names, met in self._steps
+            for words, names, met, n in zip(self._words, self._names, mine, met_by, strict=True)
         ]
         if self.rule.diversity and all(one["met"] for one in found):
             words, met = diversity_label(self.rule), self.place is not None
-            found.append({"constraint": words, "columns": [], "value": {}, "met": met, "met_by": len(self.ids)})
+            found.append({"constraint": words, "columns": [], "value": {}, "met": met, "met_by": len(self.ranked)})
         return found
 
     def objectives(self) -> list[dict[str, Any]]:
         """Return each objective with the value, its desirability and its place by this objective alone."""
-        at, info = self._at[self.found.id], self.index.columns()
+        info = self.index.columns()
         found = []
-        for wish, good in zip(self.rule.objectives, self._wishes, strict=True):
-            mine = good[at]
-            among = good[[self._at[i] for i in self.ids]] if self.place is not None else good
+        for k, wish in enumerate(self.rule.objectives):
+            mine = self._wishes[k][self._at]
+            among = self._wishes[k] if self.place is None else self._wish(k, self._ranked_far[k])
             column = info.get(wish.column)
             found.append(
                 {
                     "objective": wish.column,
                     "wanted": f"near {wish.target:g}" if wish.target is not None else wish.direction,
-                    "value": _plain(self.free.columns[wish.column][at]),
+                    "value": _plain(self._rows.columns[wish.column][self._at]),
                     "unit": column.unit if column is not None else None,
                     "desirability": _plain(mine),
                     "weight": wish.weight,
@@ -161,49 +204,49 @@ class Case:
 
     def neighbours(self, places: range) -> list[dict[str, Any]]:
         """Return ranked candidates with what decides between each and the one asked about."""
-        records = []
-        for k in places:
-            identifier = self.ids[k]
-            record = self._who(identifier)
-            records.append({"rank": k + 1, **record, "decides": self._decides(identifier, k)})
-        return records
+        told = self._who(self.ranked.candidate_id[places.start : places.stop])
+        return [{"rank": k + 1, **who, "decides": self._decides(k)} for k, who in zip(places, told, strict=True)]
 
     def kept_out(self, most: int) -> dict[str, Any]:
         """Return the candidates that would stand before it but for a constraint, the nearest first."""
-        ranked = set(self.ids)
-        out = [i for i in self._before if i not in ranked][::-1]
-        by = {words: sum(i not in met for i in out) for words, _, met in self._steps}
-        by["diversity"] = sum(all(i in met for _, _, met in self._steps) for i in out)
+        out = self._rows.candidate_id[self._before[~self._is_ranked]][::-1]
+        met = self._met(out)
+        by = {words: int((~met[:, k]).sum()) for k, words in enumerate(self._words)}
+        by["diversity"] = int(met.all(axis=1).sum())
+        told = zip(self._who(out[:most]), met[:most], strict=True)
         return {
             "kept_out_total": len(out),
             "kept_out_by": {words: n for words, n in by.items() if n},
-            "kept_out": [{**self._who(i), "fails": self._fails(i)} for i in out[:most]],
+            "kept_out": [{**who, "fails": self._fails(held)} for who, held in told],
         }
 
-    def _fails(self, identifier: int) -> list[dict[str, Any]]:
-        failed = [(words, names) for words, names, met in self._steps if identifier not in met]
-        if not failed:  # it meets all of them, but better ones like it were kept already
-            failed = [(diversity_label(self.rule), [])]
-        return [{"constraint": words, "columns": names} for words, names in failed]
+    def _fails(self, met: np.ndarray) -> list[dict[str, Any]]:
+        told = zip(self._words, self._names, met, strict=True)
+        failed = [{"constraint": words, "columns": names} for words, names, held in told if not held]
+        # it meets all of them, but better ones like it were kept already
+        return failed or [{"constraint": diversity_label(self.rule), "columns": []}]
 
-    def _who(self, identifier: int) -> dict[str, Any]:
-        at = self._at[identifier]
-        values = {o.column: _plain(self.free.columns[o.column][at]) for o in self.rule.objectives}
-        return {
-            "address": f"{self.free.relaxed[int(self.free.batch_id[at])]}:{int(self.free.row[at])}",
-            "reduced_formula": self.free.columns["reduced_formula"][at],
-            "values": values,
-        }
+    def _who(self, ids: np.ndarray) -> list[dict[str, Any]]:
+        columns = [*self._columns, self.reading.column("reduced_formula")]
+        rows = self.reading.rows_of(ids, self.reading.condition(()), columns)
+        return [
+            {
+                "address": f"{self.reading.relaxed[int(rows.batch_id[k])]}:{int(rows.row[k])}",
+                "reduced_formula": rows.columns["reduced_formula"][k],
+                "values": {o.column: _plain(rows.columns[o.column][k]) for o in self.rule.objectives},
+            }
+            for k in range(len(ids))
+        ]
 
-    def _decides(self, other: int, place: int) -> str:
-        """Return what puts a neighbour before or after the candidate asked about."""
-        mine, theirs = self._at[self.found.id], self._at[other]
+    def _decides(self, place: int) -> str:
+        """Return what puts a ranked candidate before or after the one asked about."""
         gaps = []
-        for wish, good in zip(self.rule.objectives, self._wishes, strict=True):
-            unknown = np.isnan(good[[mine, theirs]])
-            if unknown[0] != unknown[1]:
-                return f"{'this one' if unknown[0] else 'it'} has nothing to rank by in {wish.column}"
-            gaps.append((wish, 0.0 if unknown.all() else float(good[theirs] - good[mine])))
+        for k, wish in enumerate(self.rule.objectives):
+            mine = self._wishes[k][self._at]
+            theirs = self._wish(k, self._ranked_far[k])[place]
+            if np.isnan(mine) != np.isnan(theirs):
+                return f"{'this one' if np.isnan(mine) else 'it'} has nothing to rank by in {wish.column}"
+            gaps.append((wish, 0.0 if np.isnan(mine) else float(theirs - mine)))
         fronts = self.ranked.fronts
         if self.place is not None and fronts[place] != fronts[self.place]:
             return f"front {int(fronts[place])} against {int(fronts[self.place])}"
@@ -215,6 +258,23 @@ class Case:
             return "a tie: the order of the rows decides"
         parts.sort(key=lambda part: -abs(part[1]))
         return "score " + ", ".join(f"{gap:+.3g} by {name}" for name, gap in parts)
+
+
+def _far(objective: Objective, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the distances (n,) of candidates from what an objective wants."""
+    return distances(columns[objective.column].astype(float), objective, columns.get(f"sigma({objective.column})"))
+
+
+def _ends(far: np.ndarray) -> tuple[float, float] | None:
+    """Return the largest and the least distance, None if they are one or there are none."""
+    finite = far[np.isfinite(far)]
+    return (float(finite.max()), float(finite.min())) if len(finite) and finite.max() > finite.min() else None
+
+
+def _within(objective: Objective, value: ColumnElement[Any], far: float) -> ColumnElement[bool]:
+    if objective.direction == "target":
+        return func.abs(value - bound(objective.target or 0.0)) <= bound(far)
+    return value <= bound(far) if objective.direction == "lower" else value >= bound(-far)
 
 
 def _plain(value: Any) -> float | None:

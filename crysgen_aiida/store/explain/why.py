@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crysgen_aiida.store.explain.case import Case
 from crysgen_aiida.store.explain.runs import Run, find_candidate, runs_of_batch
+from crysgen_aiida.store.reading import reading
 
 if TYPE_CHECKING:
     from crysgen_aiida.data.ranking import Query
@@ -41,32 +42,38 @@ def why(
         constraint; ``kept_out_by``, how many each constraint keeps out before it.
     :raises ImpossibleRequest: if there is no such candidate, or the rule names what is not there.
     """
-    found = find_candidate(index, text, run.batch_ids if run is not None else ())
-    among = run or next(iter(runs_of_batch(index, found.batch_id)))
-    rule = _rule(query, among)
-    case = Case(index, found, rule, tuple(where), among, prefer)
-    place = case.place
-    record: dict[str, Any] = {
-        "address": found.address.full,
+    with index.read():
+        found = find_candidate(index, text, run.batch_ids if run is not None else ())
+        among = run or next(iter(runs_of_batch(index, found.batch_id)))
+        rule = _rule(query, among)
+        with reading(index, list(among.batch_ids), prefer) as held:
+            case = Case(index, held, found, rule, tuple(where), among, prefer)
+            record = _told(case, neighbours)
+        if graph:
+            _add_reasons(index, record, among)
+    return record
+
+
+def _told(case: Case, neighbours: int) -> dict[str, Any]:
+    place, n = case.place, len(case.ranked)
+    after = case.would_be() if place is None else place + 1
+    return {
+        "address": case.found.address.full,
         "reduced_formula": case.wide["reduced_formula"],
-        "run": {"pk": among.pk, "uuid": among.uuid, "label": among.label},
-        "rule": {**rule.to_dict(), "where": list(where)},
+        "run": {"pk": case.run.pk, "uuid": case.run.uuid, "label": case.run.label},
+        "rule": {**case.rule.to_dict(), "where": list(case.where)},
         "rank": None if place is None else place + 1,
-        "of": len(case.ids),
-        "candidates": len(case.free_ids),
+        "of": n,
+        "candidates": case.n,
         "score": None if place is None else float(case.ranked.scores[place]),
         "front": None if place is None else int(case.ranked.fronts[place]),
         "would_rank": None if place is not None else case.would_be() + 1,
         "constraints": case.constraints(),
         "objectives": case.objectives(),
-        "above": case.neighbours(range(max(0, (place or 0) - neighbours), place) if place is not None else range(0)),
-        "below": case.neighbours(range(place + 1, min(len(case.ids), place + 1 + neighbours)) if place is not None
-                                 else range(case.would_be(), min(len(case.ids), case.would_be() + neighbours))),
+        "above": case.neighbours(range(0 if place is None else max(0, place - neighbours), place or 0)),
+        "below": case.neighbours(range(after, max(after, min(n, after + neighbours)))),
         **case.kept_out(neighbours),
-    }  # fmt: skip
-    if graph:
-        _add_reasons(index, record, among)
-    return record
+    }
 
 
 def _rule(query: Query | Mapping[str, Any] | None, run: Run) -> Query:
