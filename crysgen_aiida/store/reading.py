@@ -30,6 +30,9 @@ CHUNK = 5000
 #: More rows than this are read by scanning once more rather than by key.
 BY_KEY = 20_000
 
+#: Conditions that are counted one upon the other in a single scan: each takes all those before it along.
+FEW = 10
+
 #: Rows fetched at once.
 MANY = 20_000
 
@@ -150,12 +153,24 @@ class Reading:
         """
         key, conditions = self.wide.c.candidate_id, [self.compiler.condition(e) for e in expressions]
         first, further = conditions[0], conditions[1:]
+        if len(further) > FEW:
+            return self._sift_many(conditions)
         cases = [func.count(case((and_(*further[: k + 1]), 1))) for k in range(len(further) - 1)]
         text = cast(key, String)
         keys = func.aggregate_strings(case((and_(*further), text)) if further else text, ",")
         *counts, told = self.scan(self._among(first), func.count(), *cases, keys)
         ids = np.array(told.split(",") if told else [], dtype=np.int64)
         return [int(n) for n in (self.n, *(counts if further else ()), len(ids))], ids
+
+    def _sift_many(self, conditions: Sequence[ColumnElement[bool]]) -> tuple[list[int], np.ndarray]:
+        """Do the same with each condition written once: how many there are for each that is the first not met."""
+        failing = case(*((cond.is_not(true()), k) for k, cond in enumerate(conditions)), else_=len(conditions))
+        first = select(failing.label("k")).where(self._among()).subquery()
+        found = self.connection.execute(select(first.c.k, func.count()).group_by(first.c.k)).tuples().all()
+        lost = np.bincount([k for k, _ in found], [n for _, n in found], len(conditions) + 1).astype(int)
+        left = self.n - np.concatenate([[0], np.cumsum(lost[:-1])])
+        keys = self.connection.scalars(select(self.wide.c.candidate_id).where(self._among(*conditions))).all()
+        return left.tolist(), np.array(keys, dtype=np.int64)
 
     def scan(self, condition: ColumnElement[bool], *aggregates: ColumnElement[Any]) -> tuple[Any, ...]:
         """Return aggregates over the rows that satisfy a condition."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.store.address import Address, load_node
 from crysgen_aiida.store.candidates import creator_of, inputs_of, outputs_of, screenings_of
+from crysgen_aiida.store.language.place import clean
 
 if TYPE_CHECKING:
     from aiida.orm import Node, ProcessNode
@@ -246,7 +247,7 @@ def render(found: dict[str, Any]) -> str:
         if screen["reference"]:
             lines += ["  energies above"]
             lines += [f"    {line}" for line in _render_chain(screen["reference"])]
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def _render_chain(chain: list[dict[str, Any]]) -> list[str]:

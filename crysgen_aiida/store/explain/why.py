@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crysgen_aiida.store.explain.case import Case
 from crysgen_aiida.store.explain.runs import Run, find_candidate, runs_of_batch
+from crysgen_aiida.store.language.place import clean
 from crysgen_aiida.store.reading import reading
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def render(found: Mapping[str, Any]) -> str:
                 f["constraint"] + (f" ({f['reason']})" if f.get("reason") else "") for f in one["fails"]
             )
             lines.append(f"        {_who(one)}: fails {why_not}")
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def _who(one: Mapping[str, Any]) -> str:

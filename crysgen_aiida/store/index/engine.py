@@ -155,6 +155,8 @@ def sentence(error: DatabaseError, where: str) -> str:
         return f"{where} is locked by another writer for more than {PATIENCE:.0f} s; wait for it, or end it."
     if "readonly" in first or "unable to open" in first or "read-only" in first:
         return f"{where} cannot be opened or written ({first}); check that its folder exists and is yours."
+    if "too many SQL variables" in first or "Expression tree is too large" in first:
+        return f"This is more than one question can ask ({first}); use fewer conditions, and fewer values in a list."
     if "full" in first:
         return f"There is no room for {where} ({first}); free some space and run `crysgen store sync` again."
     if "permission denied" in first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from crysgen_aiida.store.index.models import (
     Screening,
     WideColumn,
 )
+from crysgen_aiida.store.language.place import printable
 from crysgen_aiida.store.language.units import DifferentQuantity, UnknownUnit, convert
 
 if TYPE_CHECKING:
@@ -58,10 +60,10 @@ class ResultRows:
         """Return sentences about what could not be taken of the table, of whose values ``placed`` found a candidate."""
         said = []
         if self.unknown:
-            names = ", ".join(sorted(self.unknown))
+            names = ", ".join(printable(name, 60) for name in sorted(self.unknown))
             said.append(f"The results {uuid[:8]} name properties that are not registered and are left out: {names}.")
         if self.misfits:
-            names = ", ".join(sorted(self.misfits))
+            names = ", ".join(printable(name, 60) for name in sorted(self.misfits))
             said.append(f"The results {uuid[:8]} have values in units that do not fit and are left out: {names}.")
         lost = self.nowhere + sum(map(len, self.values.values())) - placed
         if lost:
@@ -99,11 +101,11 @@ def read_results(table: pa.Table) -> ResultRows:
             found.unknown.add(name)
         somewhere = row.isdecimal() and len(row) <= LONGEST_ROW
         found.nowhere += not somewhere
-        if not known or value != value or not somewhere or not method:
+        if not known or not isfinite(value) or not somewhere or not method:
             found.refused += 1
             continue
         assert name is not None
-        wanted, held = PROPERTIES[name].unit, None if sigma is None or sigma != sigma else sigma
+        wanted, held = PROPERTIES[name].unit, None if sigma is None or not isfinite(sigma) else sigma
         try:
             value = convert(value, unit or wanted, wanted)
             held = None if held is None else convert(held, unit or wanted, wanted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, ColumnElement, Double, String, and_, false, literal, not_, or_, true
+from sqlalchemy import BigInteger, ColumnElement, Double, String, and_, case, false, literal, not_, or_, true
 
 from crysgen_aiida.data.elements import NUMBERS
 from crysgen_aiida.store.index.wide import element_mask
@@ -28,6 +28,7 @@ from crysgen_aiida.store.language.nodes import (
     Number,
     Operand,
     Or,
+    Scaled,
     Text,
     Word,
 )
@@ -70,7 +71,7 @@ class Compiler:
         if isinstance(expression, Not):
             return not_(self.condition(expression.condition))
         if isinstance(expression, Comparison):
-            return self._comparison(expression)
+            return self._comparison(expression, expression.right)
         if isinstance(expression, Between):
             column = self._number(expression.operand)
             low, high = (bound(converted(column, n)) for n in (expression.low, expression.high))
@@ -85,17 +86,19 @@ class Compiler:
 
     # -- one condition ------------------------------------------------------------------------------------------------
 
-    def _comparison(self, node: Comparison) -> Condition:
+    def _comparison(self, node: Comparison, right: Operand | Literal | Scaled) -> Condition:
+        if isinstance(right, Scaled):
+            other = self._number(right.column)
+            return compared(self._number(node.left).value, node.operator, other.value * bound(right.factor))
         left = self.columns.resolve(node.left)
         if left.kind == METHOD:
-            return self._by_method(node, left)
+            return self._by_method(node, left, right)
         if left.kind == TEXT:
             if node.operator not in ("==", "!="):
                 raise node.place.impossible(f"{left.name} holds text, which is compared with = and != only.")
-            return compared(left.value, node.operator, literal(self._text(left, node.right), String))
+            return compared(left.value, node.operator, literal(self._text(left, right), String))
         if left.kind == FLAG:
-            return self._yes_or_no(node, left)
-        right = node.right
+            return self._yes_or_no(node, left, right)
         if isinstance(right, Number):
             return compared(left.value, node.operator, bound(converted(left, right)))
         if isinstance(right, Text) or (isinstance(right, Word) and right.value.lower() in YES + NO):
@@ -117,8 +120,7 @@ class Compiler:
                 f"{left.name} is in {left.unit} and {other.name} in {other.unit}; they cannot be compared."
             ) from None
 
-    def _yes_or_no(self, node: Comparison, left: Resolved) -> Condition:
-        right = node.right
+    def _yes_or_no(self, node: Comparison, left: Resolved, right: Operand | Literal) -> Condition:
         if node.operator not in ("==", "!="):
             raise node.place.impossible(f"{left.name} is yes or no; write `{left.name}` or `not {left.name}`.")
         said = _said(right)
@@ -131,19 +133,19 @@ class Compiler:
                 return compared(left.value, node.operator, other.value)
         raise right.place.impossible(f"{left.name} is yes or no; write `{left.name}` or `not {left.name}`.")
 
-    def _by_method(self, node: Comparison, left: Resolved) -> Condition:
+    def _by_method(self, node: Comparison, left: Resolved, right: Operand | Literal) -> Condition:
         if node.operator not in ("==", "!="):
             raise node.place.impossible("Methods are compared with = and != only.")
-        numbers = self._methods(left, [node.right])
-        found = left.value.in_(numbers)
+        numbers = self._methods(left, [right])
+        found = one_of(left.value, numbers)
         return found if node.operator == "==" else not_(found)
 
     def _in(self, node: In) -> Condition:
         left = self.columns.resolve(node.operand)
         if left.kind == METHOD:
-            return left.value.in_(self._methods(left, node.values))
+            return one_of(left.value, self._methods(left, node.values))
         if left.kind == TEXT:
-            return left.value.in_([self._text(left, value) for value in node.values])
+            return one_of(left.value, [self._text(left, value) for value in node.values])
         if left.kind == FLAG:
             raise node.place.impossible(f"{left.name} is yes or no; write `{left.name}` or `not {left.name}`.")
         numbers = []
@@ -151,7 +153,7 @@ class Compiler:
             if not isinstance(value, Number):
                 raise value.place.impossible(f"{left.name} holds numbers; {shown(value.value)} is none.")
             numbers.append(bound(converted(left, value)))
-        return left.value.in_(numbers)
+        return one_of(left.value, numbers)
 
     def _flag(self, node: Flag) -> Condition:
         column = self.columns.resolve(node.operand)
@@ -201,6 +203,11 @@ class Compiler:
 
 #: Every bit an element may have in a mask.
 _ALL_BITS = (1 << 60) - 1
+
+
+def one_of(value: ColumnElement[Any], options: Sequence[Any]) -> Condition:
+    """Return that a value is one of some, which may be none: unknown where there is no value, as any comparison."""
+    return value.in_(options) if options else case((value.is_not(None), false()))
 
 
 def compared(left: ColumnElement[Any], operator: str, right: ColumnElement[Any]) -> Condition:

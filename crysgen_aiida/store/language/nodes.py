@@ -68,6 +68,14 @@ class SigmaOf(Node):
     method: str | None = None
 
 
+@dataclass(frozen=True)
+class Scaled(Node):
+    """A column times a factor, numbers as they are. No text says so, only plain constraints."""
+
+    column: Column
+    factor: float
+
+
 Operand = Column | MethodOf | SigmaOf
 Literal = Number | Text | Word
 
@@ -80,7 +88,7 @@ class Comparison(Node):
 
     left: Operand
     operator: str
-    right: Operand | Literal
+    right: Operand | Literal | Scaled
 
 
 @dataclass(frozen=True)
@@ -162,5 +170,7 @@ def operands(expression: Expression) -> Iterator[Operand]:
         yield expression.left
         if isinstance(expression.right, (Column, MethodOf, SigmaOf)):
             yield expression.right
+        elif isinstance(expression.right, Scaled):
+            yield expression.right.column
     elif not isinstance(expression, Elements):
         yield expression.operand

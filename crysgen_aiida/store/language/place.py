@@ -55,6 +55,11 @@ def printable(text: str, most: int = 200) -> str:
     return "".join(_visible(c) for c in text[:most]) + ("…" if len(text) > most else "")
 
 
+def clean(text: str) -> str:
+    """Return a line of text as a terminal may show it, whatever its length."""
+    return "".join(_visible(c) for c in text) if not text.isascii() or not text.isprintable() else text
+
+
 def shown(text: str, most: int = 60) -> str:
     """Return a text in quotes, as an error may name it."""
     return f"'{printable(text, most)}'"

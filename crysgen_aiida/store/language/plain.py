@@ -26,6 +26,7 @@ from crysgen_aiida.store.language.nodes import (
     Number,
     Operand,
     Or,
+    Scaled,
     Text,
     Word,
     steps,
@@ -87,7 +88,9 @@ def _name(operand: Operand, columns: Columns) -> str:
     )
 
 
-def _value(name: str, value: Operand | Literal, columns: Columns) -> Any:
+def _value(name: str, value: Operand | Literal | Scaled, columns: Columns) -> Any:
+    if isinstance(value, Scaled):
+        return {"column": _name(value.column, columns), "times": value.factor}
     column = columns.resolve(Column(name))
     if isinstance(value, Number):
         number = converted(column, value)
@@ -132,7 +135,9 @@ def _expression(constraint: Constraint, place: Place) -> Expression:
             return Between(column, low, high, place=place)
         raise place.malformed("`between` needs two numbers.")
     if isinstance(value, Mapping):
-        return Comparison(column, operator, Column(str(value.get("column")), place=place), place=place)
+        other = Column(str(value.get("column")), place=place)
+        scaled = Scaled(other, float(value["times"]), place=place) if "times" in value else other
+        return Comparison(column, operator, scaled, place=place)
     return Comparison(column, operator, _literal(value, place), place=place)
 
 

@@ -105,8 +105,11 @@ def convert(value: float, unit: str, to: str) -> float:
     wanted, other = parse_unit(to)
     if dimension != other:
         raise DifferentQuantity
-    # through the decimal digits: what the reader wrote is exact, its binary form is not
-    return float(Fraction(repr(value)) * factor / wanted)
+    try:
+        # through the decimal digits: what the reader wrote is exact, its binary form is not
+        return float(Fraction(repr(value)) * factor / wanted)
+    except OverflowError:
+        raise UnknownUnit(f"{value:g} {shown(unit, _LONGEST)} is too large a number") from None
 
 
 def _named(name: str) -> tuple[Fraction, Dimension]:
