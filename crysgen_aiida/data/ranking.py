@@ -79,8 +79,13 @@ class Query:
                 f"A ranking has no setting {', '.join(unknown)}; give constraints, objectives, method, limit, "
                 "diversity."
             )
-        constraints = tuple(checked(c) for c in values.get("constraints") or ())
-        objectives = tuple(_objective(name, given) for name, given in dict(values.get("objectives") or {}).items())
+        asked, wishes = values.get("constraints") or (), values.get("objectives") or {}
+        if not isinstance(asked, (list, tuple)):
+            raise BadInput(f"The constraints of a ranking are a list of [column, operator, value], not {asked!r}.")
+        if not isinstance(wishes, Mapping):
+            raise BadInput(f"The objectives of a ranking are written {{column: direction}}, not {wishes!r}.")
+        constraints = tuple(checked(c) for c in asked)
+        objectives = tuple(_objective(str(name), given) for name, given in wishes.items())
         if objectives and not any(o.weight for o in objectives):
             raise BadInput("All objectives have weight 0; give at least one of them a weight.")
         method = str(values.get("method", "weighted"))
@@ -206,7 +211,9 @@ def _sigmas(frame: pd.DataFrame, objective: Objective) -> np.ndarray | None:
     return frame[name].to_numpy(dtype=float, na_value=np.nan)
 
 
-def _objective(name: str, given: Mapping[str, Any] | str) -> Objective:
+def _objective(name: str, given: Any) -> Objective:
+    if not isinstance(given, (str, Mapping)):
+        raise BadInput(f"The objective {name} is a direction or settings of one, not {given!r}.")
     values = {"direction": given} if isinstance(given, str) else dict(given)
     unknown = sorted(set(values) - {f.name for f in dataclasses.fields(Objective)} | ({"column"} & set(values)))
     if unknown:
@@ -218,7 +225,7 @@ def _objective(name: str, given: Mapping[str, Any] | str) -> Objective:
     if (direction == "target") != (target is not None):
         raise BadInput(f"The objective {name}: give a target with direction 'target', and only then.")
     limits, sigma = values.get("limits"), values.get("sigma")
-    if limits is not None and (isinstance(limits, str) or len(limits) != 2):
+    if limits is not None and (not isinstance(limits, (list, tuple)) or len(limits) != 2):
         raise BadInput(f"The objective {name} has limits {limits!r}; give two numbers: what is worst, what is best.")
     objective = Objective(
         name,

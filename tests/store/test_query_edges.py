@@ -55,6 +55,23 @@ def test_a_factor_of_another_column_counts(index: Index, times: float, kept: lis
     assert rows(rank_candidates(index, again)) == kept
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"objectives": ["band_gap"]},
+        {"objectives": "band_gap"},
+        {"objectives": {"band_gap": 3}},
+        {"objectives": {"band_gap": {"limits": 3}}},
+        {"constraints": 3},
+        {"constraints": {"band_gap": 1}},
+    ],
+    ids=str,
+)
+def test_a_rule_of_another_form_is_a_sentence(index: Index, rule: Any) -> None:
+    with pytest.raises(BadInput, match=r"(constraints|objectives) of a ranking|The objective band_gap"):
+        rank_candidates(index, rule)
+
+
 def test_many_conditions_are_counted_as_few_are(index: Index) -> None:
     told = ["target.band_gap > 0", *["band_gap > 0"] * 300, *["band_gap > 2"] * 190]
     found = rank_candidates(index, {}, where=" and ".join(told))
