@@ -19,7 +19,9 @@ def store() -> None:
 
 
 @store.command("sync")
-@click.option("--rebuild", is_flag=True, help="Drop the index and read everything again; saved queries stay.")
+@click.option(
+    "--rebuild", is_flag=True, help="Read everything again; until then the old index answers. Saved queries stay."
+)
 @format_option
 def sync(rebuild: bool, fmt: str) -> None:
     """Bring the index up to date with the graph: new screenings and results in, deleted ones out.
