@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from crysgen_aiida.representations.slices import econnn
+from crysgen_aiida.representations.slices import crystalnn, econnn
 from crysgen_aiida.representations.slices.checker import DISCONNECTED, check
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.nets import Net, to_string
@@ -117,26 +117,31 @@ def _primitive(structure: Structure, symprec: float) -> Structure:
 def net_of(structure: Structure, graph_method: str = "econnn") -> Net:
     """Return the labelled quotient graph of a crystal; atoms keep their order, images are exact (not only signs).
 
-    A bond exists if either of its atoms counts the other as a neighbour, as in pymatgen's ``StructureGraph``, whose
-    order of bonds is kept too.
+    A bond exists if either of its atoms counts the other as a neighbour, as in pymatgen's ``StructureGraph``.
 
-    :param graph_method: ``econnn`` (Hoppe's effective coordination, tolerance 0.2, cutoff 10 A) or ``crystalnn``.
+    :param graph_method: ``econnn`` (Hoppe's effective coordination, tolerance 0.2, cutoff 10 A; bonds in pymatgen's
+        order) or ``crystalnn`` (pymatgen's bonds; those of equal weight, which rounding orders there, by place).
     :raises SlicesError: if no graph can be made.
     """
+    lattice, coords = np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords)
+    numbers = np.array(structure.atomic_numbers)
     if graph_method == "econnn":
-        atoms, others, cells = econnn.half_bonds(
-            np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords)
-        )
-        half = list(zip(atoms.tolist(), others.tolist(), map(tuple, cells.tolist()), strict=True))
-    elif graph_method == "crystalnn":
-        half = _crystalnn(structure)
-    else:
+        return _merge(numbers, _listed(*econnn.half_bonds(lattice, coords)))
+    if graph_method != "crystalnn":
         raise ValueError(f"There is no graph method {graph_method!r}; choose 'econnn' or 'crystalnn'.")
-    return _merge(np.array(structure.atomic_numbers), half)
+    found = None
+    if not any(hasattr(kind, "oxi_state") for kind in structure.composition):  # charges count for pymatgen
+        found = crystalnn.half_bonds(lattice, coords, numbers)
+    return _merge(numbers, _listed(*found) if found is not None else _crystalnn(structure))
+
+
+def _listed(atoms: IntArray, others: IntArray, cells: IntArray) -> list[HalfBond]:
+    triples = ((a, b, c) for a, b, c in cells.tolist())
+    return list(zip(atoms.tolist(), others.tolist(), triples, strict=True))
 
 
 def _crystalnn(structure: Structure) -> list[HalfBond]:
-    """Find neighbours with pymatgen's CrystalNN, configured as the SLICES authors do."""
+    """Find neighbours with pymatgen's own CrystalNN, configured as the SLICES authors do."""
     import warnings
 
     from pymatgen.analysis.local_env import CrystalNN
