@@ -1,0 +1,73 @@
+"""How fast are whole sets encoded and decoded, and do more processes change the result?
+
+Rows of MP-20 as in ``slices_roundtrip.py``, packed into one set; the clock of one process is its processor time, that
+of several the wall time with starting them. Every set must have the same content whatever the number of processes.
+
+    python benchmarks/slices_sets.py                      2,000 rows, 1 and 2 processes
+    python benchmarks/slices_sets.py --n 10000 --processes 4 --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pymatgen.core import Structure
+from slices_roundtrip import DATA, finish, rows_by_md5
+
+from crysgen_aiida.crystals.crystal_set import CrystalSet
+from crysgen_aiida.crystals.run import InProcess
+from crysgen_aiida.representations.slices import SlicesSpec, decode_set, encode_set
+
+BARS = {"decode_set, 1 process": 100.0}
+
+
+def main() -> None:
+    """Print the table; with ``--json`` write it too."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=2000, help="rows (default 2,000)")
+    parser.add_argument("--processes", type=int, default=2, help="processes of the second run (default 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    if not DATA.is_file():
+        parser.exit(2, "No data: set CRYSGEN_TEST_DATA to the folder that holds mp20_part.csv.gz.\n")
+    warnings.simplefilter("ignore")
+    crystals = CrystalSet.from_structures(
+        [Structure.from_str(row["cif"], fmt="cif") for row in rows_by_md5(DATA)[: arguments.n]]
+    )
+    spec, several = SlicesSpec(), arguments.processes
+    table: dict[str, Any] = {"rows": {"value": len(crystals), "unit": "rows"}}
+
+    def timed(name: str, call: Callable[..., Any], packed: Any) -> Any:
+        single, processor, _ = run(call, packed, spec, 1)
+        shared, _, wall = run(call, packed, spec, several)
+        table[f"{name}, 1 process"] = {"value": len(packed) / processor, "unit": "rows/s of processor time"}
+        table[f"{name}, {several} processes"] = {"value": len(packed) / wall, "unit": "rows/s by the clock"}
+        table[f"{name}, equal content"] = {
+            "value": float(single.content_hash == shared.content_hash),
+            "unit": "",
+            "bar": 1.0,
+        }
+        table[f"{name}, rows that are ok"] = {"value": int(single.ok.sum()), "unit": "rows"}
+        return single
+
+    timed("decode_set", decode_set, timed("encode_set", encode_set, crystals))
+    finish(table, BARS)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=1) + "\n")
+
+
+def run(call: Callable[..., Any], packed: Any, spec: SlicesSpec, processes: int) -> tuple[Any, float, float]:
+    """Return a set, and the processor and wall seconds it took."""
+    processor, wall = time.process_time(), time.perf_counter()
+    made = call(packed, spec, InProcess(threads=processes))
+    return made, time.process_time() - processor, time.perf_counter() - wall
+
+
+if __name__ == "__main__":
+    main()
