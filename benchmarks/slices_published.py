@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 
-#: Seconds after which a call is given up; counted as failed.
+#: Seconds of processor time after which a call is given up; counted as failed.
 PATIENCE = 120
 
 
@@ -27,8 +27,8 @@ class TooLong(Exception):
 
 
 def give_up(*_):
-    """Handle the alarm."""
-    raise TooLong(f"more than {PATIENCE} s")
+    """Handle the timer."""
+    raise TooLong(f"more than {PATIENCE} s of processor time")
 
 
 def processor_seconds():
@@ -43,14 +43,14 @@ def processor_seconds():
 def timed(call, *arguments):
     """Return the result or None, the error or None, and processor and wall time [ms]."""
     processor, wall, result, error = processor_seconds(), time.perf_counter(), None, None
-    signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(PATIENCE)
+    signal.signal(signal.SIGPROF, give_up)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
     try:
         result = call(*arguments)
     except (Exception, SystemExit) as failure:
         error = f"{type(failure).__name__}: {failure}"[:200]
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return result, error, [1e3 * (processor_seconds() - processor), 1e3 * (time.perf_counter() - wall)]
 
 
