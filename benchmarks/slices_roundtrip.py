@@ -6,6 +6,8 @@ to radon, with labels within one cell. One final structure a string, judged by p
     python benchmarks/slices_roundtrip.py                 300 eligible rows, EconNN
     python benchmarks/slices_roundtrip.py --full          2,000 eligible rows
     python benchmarks/slices_roundtrip.py --graph crystalnn --mode paper --json FILE
+    python benchmarks/slices_roundtrip.py --full --published ENV/bin/python --json FILE
+                                                          and the package ``slices`` in one run (``slices_compare.py``)
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from crysgen_aiida.representations.slices import SlicesError, SlicesSpec, decode
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CRYSGEN_TEST_DATA", ROOT.parent / "shared" / "data")) / "mp20_part.csv.gz"
-BARS = {"strict match": 85.0}
+BARS = {"strict match": 85.0}  # percent
 
 
 def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -116,6 +118,11 @@ def share(k: int, n: int) -> dict[str, Any]:
     return {"value": 100 * k / n, "unit": "%", "interval": [low, high], "numerator": k, "denominator": n}
 
 
+def quantile(values: list[float], percent: int) -> float:
+    """Return a percentile."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
 def figures(found: dict[str, Any]) -> dict[str, Any]:
     """Turn counts into figures with units, intervals and bars."""
     n, looked_at = found["eligible"], found["looked_at"]
@@ -124,18 +131,38 @@ def figures(found: dict[str, Any]) -> dict[str, Any]:
         "strict match": share(found["strict"], n),
         "loose match": share(found["loose"], n),
         "strict match of all rows": share(found["strict"], looked_at),
+        "loose match of all rows": share(found["loose"], looked_at),
         "rms of strict matches, median": {"value": statistics.median(found["rms"]), "unit": "(V/n)^(1/3)"},
         "volume change, median": {"value": statistics.median(found["volume"]), "unit": "%"},
-        "volume change, median size": {"value": statistics.median(map(abs, found["volume"])), "unit": "%"},
+        "volume change, size: median": {"value": statistics.median(map(abs, found["volume"])), "unit": "%"},
+        "volume change, 5th percentile": {"value": quantile(found["volume"], 5), "unit": "%"},
+        "volume change, 25th percentile": {"value": quantile(found["volume"], 25), "unit": "%"},
+        "volume change, 75th percentile": {"value": quantile(found["volume"], 75), "unit": "%"},
+        "volume change, 95th percentile": {"value": quantile(found["volume"], 95), "unit": "%"},
     }
     for what in ("encoding", "decoding"):
         table[f"{what}, median"] = {"value": statistics.median(found[what].ms), "unit": "ms"}
         table[f"{what}, mean"] = {"value": statistics.fmean(found[what].ms), "unit": "ms"}
+    return table
+
+
+def finish(table: dict[str, Any], bars: dict[str, float]) -> None:
+    """Complete the entries and print them."""
     for name, entry in table.items():
         entry.setdefault("interval", None)
-        entry["bar"] = BARS.get(name)
+        entry.setdefault("bar", bars.get(name))
         entry["met"] = None if entry["bar"] is None else entry["value"] >= entry["bar"]
-    return table
+        interval = "" if entry["interval"] is None else "  [{:.1f}, {:.1f}]".format(*entry["interval"])
+        bar = "" if entry["bar"] is None else f"  bar {entry['bar']:g}: {'met' if entry['met'] else 'NOT MET'}"
+        print(f"  {name:<44} {entry['value']:8.3f} {entry['unit']}{interval}{bar}")
+
+
+def print_reasons(**kinds: Counter[str]) -> None:
+    """Print what kept rows from success."""
+    for title, reasons in kinds.items():
+        print(f"  {title.replace('_', ' ')}:")
+        for reason, count in reasons.most_common():
+            print(f"    {count:4d}  {reason}")
 
 
 def main() -> None:
@@ -145,25 +172,41 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="2,000 eligible rows")
     parser.add_argument("--graph", default="econnn", choices=("econnn", "crystalnn"))
     parser.add_argument("--mode", default="strict", choices=("strict", "paper"))
+    parser.add_argument("--published", type=Path, metavar="PYTHON", help="Python that has the package slices")
+    parser.add_argument("--compare", type=int, default=200, metavar="N", help="rows for --published (default 200)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     if not DATA.is_file():
         parser.exit(2, "No data: set CRYSGEN_TEST_DATA to the folder that holds mp20_part.csv.gz.\n")
     warnings.simplefilter("ignore")
-    spec = SlicesSpec(graph_method=arguments.graph, mode=arguments.mode)
-    found = measure(2000 if arguments.full else arguments.n, spec)
-    table = figures(found)
-    print(f"SLICES round trip, {arguments.graph}, {arguments.mode} mode, no potential, one structure a string")
-    for name, entry in table.items():
-        interval = "" if entry["interval"] is None else "  [{:.1f}, {:.1f}]".format(*entry["interval"])
-        bar = "" if entry["bar"] is None else f"  bar {entry['bar']:g}: {'met' if entry['met'] else 'NOT MET'}"
-        print(f"  {name:<32} {entry['value']:8.3f} {entry['unit']}{interval}{bar}")
-    for title, reasons in (("not eligible", found["not_eligible"]), ("not matched strictly", found["failed"])):
-        print(f"  {title}:")
-        for reason, count in reasons.most_common():
-            print(f"    {count:4d}  {reason}")
+    n = 2000 if arguments.full else arguments.n
+    table = round_trip(n, SlicesSpec(graph_method=arguments.graph, mode=arguments.mode))
+    if arguments.published:
+        table |= {f"published: {name}": e for name, e in published(arguments.published, arguments.compare).items()}
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1) + "\n")
+
+
+def round_trip(n: int, spec: SlicesSpec) -> dict[str, Any]:
+    """Measure ``n`` rows, print the table and return it."""
+    found = measure(n, spec)
+    print(f"SLICES round trip, {spec.graph_method}, {spec.mode} mode, no potential, one structure a string")
+    table = figures(found)
+    finish(table, BARS if spec == SlicesSpec() else {})
+    print_reasons(not_eligible=found["not_eligible"], not_matched_strictly=found["failed"])
+    return table
+
+
+def published(python: Path, n: int) -> dict[str, Any]:
+    """Compare with the published package, print the table and return it."""
+    import slices_compare
+
+    versions, ours, theirs = slices_compare.compare(python, rows_by_md5(DATA), n)
+    print("The published package in one run:", ", ".join(f"{name} {v}" for name, v in versions.items()))
+    table = slices_compare.figures(ours, theirs, share)
+    finish(table, {})
+    print_reasons(ours_failed=ours.failed, published_failed=theirs.failed)
+    return table
 
 
 if __name__ == "__main__":

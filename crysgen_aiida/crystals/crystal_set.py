@@ -71,13 +71,13 @@ class CrystalSet(PackedTable):
         record = self.get(row)
         if record["lattice"] is None:
             raise BadInput(f"Row {row} holds no crystal: {record['reason']}")
-        return _unpack(record["lattice"], record["numbers"], record["frac_coords"])
+        return structure_of(record["lattice"], record["numbers"], record["frac_coords"])
 
     def structures(self) -> list[Structure | None]:
         """Return every crystal, None where a row holds none."""
         # column by column: reading a row of a wide set costs more than building its crystal
         columns = zip(self.column("lattice"), self.column("numbers"), self.column("frac_coords"), strict=True)
-        return [None if lattice is None else _unpack(lattice, z, frac) for lattice, z, frac in columns]
+        return [None if lattice is None else structure_of(lattice, z, frac) for lattice, z, frac in columns]
 
 
 def content_id(lattice: np.ndarray, numbers: np.ndarray, frac_coords: np.ndarray) -> str:
@@ -111,7 +111,8 @@ def _pack(structure: Structure | None, row: int) -> dict[str, Any]:
     }
 
 
-def _unpack(lattice: list[float], numbers: list[int], frac_coords: list[float]) -> Structure:
+def structure_of(lattice: list[float], numbers: list[int], frac_coords: list[float]) -> Structure:
+    """Return the pymatgen structure of a row: 9 numbers of the lattice rows [A], n atomic numbers, 3 n coordinates."""
     from pymatgen.core import Lattice, Structure
 
     frac = np.array(frac_coords, dtype=float).reshape(-1, 3)

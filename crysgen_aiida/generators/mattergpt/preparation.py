@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from crysgen_aiida.crystals import schema
-from crysgen_aiida.crystals.crystal_set import CrystalSet
+from crysgen_aiida.crystals.crystal_set import CrystalSet, structure_of
 from crysgen_aiida.crystals.errors import EmptySet
 from crysgen_aiida.crystals.run import Run, keyed_rng
 from crysgen_aiida.crystals.symmetry import crystal_system
 from crysgen_aiida.crystals.table import SequenceSet
+from crysgen_aiida.crystals.workers import Workers
 from crysgen_aiida.generators.mattergpt.conditions import CATEGORIES, CONSTRAINTS
 from crysgen_aiida.generators.mattergpt.data import respell
 from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec
@@ -69,14 +71,13 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
 
     discredited = _discredited(crystals, spec.data.distrust)
 
-    def part(rows: range) -> SequenceSet:
-        run.check_time()
-        records: list[dict[str, Any]] = []
-        for row in rows:
-            records += _spell_crystal(crystals, row, spec, seed, split)
-        return _pack(records, crystals, labels, discredited)
+    with Workers(partial(_spell_crystal, spec=spec, seed=seed), run, len(crystals)) as workers:
 
-    result = run.map_rows("prepare", len(crystals), part, part_rows=spec.data.part_rows)
+        def part(rows: range) -> SequenceSet:
+            spelled = workers.map(_crystal_records(crystals, rows, split))
+            return _pack([record for records in spelled for record in records], crystals, labels, discredited)
+
+        result = run.map_rows("prepare", len(crystals), part, part_rows=spec.data.part_rows)
     if not result.ok.any():
         reasons = [r for r in result.column("reason") if r]
         raise EmptySet(
@@ -87,17 +88,25 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
     return result
 
 
-def _spell_crystal(
-    crystals: CrystalSet, row: int, spec: MatterGPTSpec, seed: int, split: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _crystal_records(crystals: CrystalSet, rows: range, split: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return what spelling needs to know of each row."""
+    columns = ["lattice", "numbers", "frac_coords", "reduced_formula", "status", "reason"]
+    records = crystals.arrow.slice(rows.start, len(rows)).select(columns).to_pylist()
+    return [
+        {**record, "row": row, "split": split.get(record["reduced_formula"])}
+        for row, record in zip(rows, records, strict=True)
+    ]
+
+
+def _spell_crystal(record: Mapping[str, Any], spec: MatterGPTSpec, seed: int) -> list[dict[str, Any]]:
     from crysgen_aiida.representations.slices.graphs import encode_net
 
-    record = crystals.get(row)
+    row = record["row"]
     base: dict[str, Any] = {"parent_row": row, "reduced_formula": record["reduced_formula"], "copy": 0}
     if record["status"] != schema.STATUS_OK:
         return [{**base, "status": record["status"], "reason": record["reason"]}]
     try:
-        net = encode_net(crystals.structure(row), spec.slices)
+        net = encode_net(structure_of(record["lattice"], record["numbers"], record["frac_coords"]), spec.slices)
     except SlicesError as error:
         return [{**base, "status": schema.STATUS_FAILED, "reason": error.reason}]
     spelled: dict[str, None] = {}
@@ -105,12 +114,11 @@ def _spell_crystal(
     for copy in range(spec.data.augmentation):
         how = "none" if copy == 0 else "atoms+axes"
         spelled[to_string(respell(net, spec.data.order, how, rng), prefix=spec.slices.prefix)] = None
-    return [_record(base, net, copy, string, spec, split) for copy, string in enumerate(spelled)]
+    base["split"] = record["split"]
+    return [_record(base, net, copy, string, spec) for copy, string in enumerate(spelled)]
 
 
-def _record(
-    base: Mapping[str, Any], net: Net, copy: int, string: str, spec: MatterGPTSpec, split: Mapping[str, str]
-) -> dict[str, Any]:
+def _record(base: Mapping[str, Any], net: Net, copy: int, string: str, spec: MatterGPTSpec) -> dict[str, Any]:
     n_tokens = string.count(" ") + 1
     group = net.space_group
     fits = n_tokens < spec.model.block_size  # one position is for the end token
@@ -122,7 +130,6 @@ def _record(
         "space_group": group,
         "crystal_system": crystal_system(group) if group else None,
         "copy": copy,
-        "split": split[base["reduced_formula"]],
         "status": schema.STATUS_OK if fits else schema.STATUS_SKIPPED,
         "reason": None if fits else f"The string is longer than model.block_size ({spec.model.block_size}) allows.",
         "content_id": sequence_id(string),

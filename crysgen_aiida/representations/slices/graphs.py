@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from crysgen_aiida.representations.slices import crystalnn, econnn
 from crysgen_aiida.representations.slices.checker import DISCONNECTED, check
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.nets import Net, to_string
@@ -31,7 +31,6 @@ WIDE_LABEL = "A bond crosses two or more cells along one axis, which the labels 
 NO_ATOMS = "The crystal has no atoms."
 DISORDERED = "The crystal has partially occupied sites."
 FLAT = "The cell is flat or not finite."
-NO_NEIGHBOURS = "An atom has no neighbour within 10 A."
 NO_GRAPH = "The neighbour search failed on this crystal."
 
 
@@ -50,16 +49,17 @@ def encode_net(structure: Structure, spec: SlicesSpec = SlicesSpec()) -> Net:  #
     """
     _refuse_unusable(structure)
     prefixed = spec.prefix and spec.strategy == 4
-    symmetry = _symmetry(structure, spec.symprec) if spec.primitive or prefixed else None
-    if spec.primitive and symmetry is not None and symmetry.mapping_to_primitive.max() + 1 < len(structure):
-        structure = _primitive(structure, spec.symprec)
+    number = None
+    if spec.primitive or prefixed:
+        number, primitive = _space_group(structure, spec.symprec)
+        if spec.primitive and not primitive:
+            structure = _primitive(structure, spec.symprec)
     if len(structure) > spec.max_atoms:
         raise SlicesError(TOO_MANY_ATOMS, f"{len(structure)} > {spec.max_atoms}")
-    number = int(symmetry.number) if symmetry is not None and prefixed else None
     bare = net_of(structure, spec.graph_method)
     if np.abs(bare.images).max(initial=0) > 1:
         raise SlicesError(WIDE_LABEL)
-    net = Net(bare.numbers, bare.edges, bare.images, number)
+    net = Net(bare.numbers, bare.edges, bare.images, number if prefixed else None)
     verdict = check(net)
     if not verdict.ok:
         raise SlicesError(verdict.reason or DISCONNECTED)
@@ -81,15 +81,18 @@ def _refuse_unusable(structure: Structure) -> None:
         raise SlicesError(FLAT)
 
 
-def _symmetry(structure: Structure, symprec: float) -> Any:
-    """Return spglib's data set, or None if it finds none."""
+def _space_group(structure: Structure, symprec: float) -> tuple[int | None, bool]:
+    """Return the number of the space group, None if spglib finds none, and whether the cell is primitive."""
     import spglib
 
     cell: Any = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
     try:
-        return spglib.get_symmetry_dataset(cell, symprec=symprec, angle_tolerance=5)
+        found = spglib.get_symmetry_dataset(cell, symprec=symprec, angle_tolerance=5)
     except Exception:  # spglib's own error classes changed between versions; no symmetry is no reason to fail
-        return None
+        found = None
+    if found is None:
+        return None, True
+    return int(found.number), int(found.mapping_to_primitive.max()) + 1 == len(structure)
 
 
 def _primitive(structure: Structure, symprec: float) -> Structure:
@@ -108,58 +111,31 @@ def _primitive(structure: Structure, symprec: float) -> Structure:
 def net_of(structure: Structure, graph_method: str = "econnn") -> Net:
     """Return the labelled quotient graph of a crystal; atoms keep their order, images are exact (not only signs).
 
-    A bond exists if either of its atoms counts the other as a neighbour, as in pymatgen's ``StructureGraph``, whose
-    order of bonds is kept too.
+    A bond exists if either of its atoms counts the other as a neighbour, as in pymatgen's ``StructureGraph``.
 
-    :param graph_method: ``econnn`` (Hoppe's effective coordination, tolerance 0.2, cutoff 10 A) or ``crystalnn``.
+    :param graph_method: ``econnn`` (Hoppe's effective coordination, tolerance 0.2, cutoff 10 A; bonds in pymatgen's
+        order) or ``crystalnn`` (pymatgen's bonds; those of equal weight, which rounding orders there, by place).
     :raises SlicesError: if no graph can be made.
     """
+    lattice, coords = np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords)
+    numbers = np.array(structure.atomic_numbers)
     if graph_method == "econnn":
-        half = _econnn(np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords))
-    elif graph_method == "crystalnn":
-        half = _crystalnn(structure)
-    else:
+        return _merge(numbers, _listed(*econnn.half_bonds(lattice, coords)))
+    if graph_method != "crystalnn":
         raise ValueError(f"There is no graph method {graph_method!r}; choose 'econnn' or 'crystalnn'.")
-    return _merge(np.array(structure.atomic_numbers), half)
+    found = None
+    if not any(hasattr(kind, "oxi_state") for kind in structure.composition):  # charges count for pymatgen
+        found = crystalnn.half_bonds(lattice, coords, numbers)
+    return _merge(numbers, _listed(*found) if found is not None else _crystalnn(structure))
 
 
-def _econnn(lattice: FloatArray, frac_coords: FloatArray, cutoff: float = 10.0, tol: float = 0.2) -> list[HalfBond]:
-    """Find neighbours by effective coordination numbers (Hoppe, Z. Kristallogr. 150, 23, 1979), as pymatgen's EconNN.
-
-    One search an atom, because the order in which neighbours are found depends on it.
-    """
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    coords = np.ascontiguousarray(frac_coords @ lattice, dtype=float)
-    lattice = np.ascontiguousarray(lattice, dtype=float)
-    pbc = np.ones(3, dtype=np.int64)
-    half: list[HalfBond] = []
-    for i in range(len(coords)):
-        _, others, images, distance = find_points_in_spheres(
-            all_coords=coords, center_coords=coords[i : i + 1], r=cutoff, pbc=pbc, lattice=lattice, tol=1e-8
-        )
-        keep = np.flatnonzero(distance > 1e-8)
-        if not len(keep):
-            raise SlicesError(NO_NEIGHBOURS)
-        distance = distance[keep]
-        # far neighbours weigh less than rounding: exp(1 - 3^6) = 0
-        near = distance[distance < 3.0 * distance.min()]
-        radius, before = _mean_radius(near, float(near.min())), math.inf
-        while abs(before - radius) > 1e-4:
-            before, radius = radius, _mean_radius(near, radius)
-        bonded = keep[(np.exp(1.0 - (distance / radius) ** 6) > tol) & (distance < cutoff)]
-        for j, (a, b, c) in zip(others[bonded].tolist(), images[bonded].tolist(), strict=True):
-            half.append((i, j, (int(a), int(b), int(c))))
-    return half
-
-
-def _mean_radius(distance: FloatArray, radius: float) -> float:
-    weight = np.exp(1.0 - (distance / radius) ** 6)
-    return float(weight @ distance / weight.sum())
+def _listed(atoms: IntArray, others: IntArray, cells: IntArray) -> list[HalfBond]:
+    triples = ((a, b, c) for a, b, c in cells.tolist())
+    return list(zip(atoms.tolist(), others.tolist(), triples, strict=True))
 
 
 def _crystalnn(structure: Structure) -> list[HalfBond]:
-    """Find neighbours with pymatgen's CrystalNN, configured as the SLICES authors do."""
+    """Find neighbours with pymatgen's own CrystalNN, configured as the SLICES authors do."""
     import warnings
 
     from pymatgen.analysis.local_env import CrystalNN

@@ -90,10 +90,11 @@ class IncrementalNet:
     :param n: number of vertices.
     """
 
-    __slots__ = ("components", "lattice", "offset", "parent")
+    __slots__ = ("components", "lattice", "offset", "parent", "size")
 
     def __init__(self, n: int) -> None:
         self.parent: list[int] = list(range(n))
+        self.size: list[int] = [1] * n
         self.offset: list[Vector] = [(0, 0, 0)] * n
         self.components = n
         self.lattice = VoltageLattice()
@@ -101,7 +102,7 @@ class IncrementalNet:
     def copy(self) -> IncrementalNet:
         """Return an independent copy."""
         other = IncrementalNet(0)
-        other.parent, other.offset = self.parent[:], self.offset[:]
+        other.parent, other.offset, other.size = self.parent[:], self.offset[:], self.size[:]
         other.components, other.lattice = self.components, self.lattice.copy()
         return other
 
@@ -133,8 +134,13 @@ class IncrementalNet:
         voltage = (ax + int(image[0]) - bx, ay + int(image[1]) - by, az + int(image[2]) - bz)
         if ru == rv:
             return self.lattice.add(voltage)
+        if (
+            self.size[ru] < self.size[rv]
+        ):  # the smaller tree goes below the larger, so that walks to the root stay short
+            ru, rv, voltage = rv, ru, (-voltage[0], -voltage[1], -voltage[2])
         self.parent[rv] = ru
         self.offset[rv] = voltage
+        self.size[ru] += self.size[rv]
         self.components -= 1
         return True
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
 from crysgen_aiida.crystals import schema
-from crysgen_aiida.crystals.crystal_set import CrystalSet
+from crysgen_aiida.crystals.crystal_set import CrystalSet, structure_of
 from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.table import PackedTable, SequenceSet
-from crysgen_aiida.representations.slices.decoder import decode
+from crysgen_aiida.crystals.workers import Workers
+from crysgen_aiida.representations.slices.decoder import Decoded, decode
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.graphs import encode
 from crysgen_aiida.representations.slices.spec import SlicesSpec
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
 
 #: Rows of one part. It is fixed: part boundaries must not depend on the machine.
 PART_ROWS = 256
@@ -50,55 +49,64 @@ def sequence_set(
 
 
 def encode_set(crystals: CrystalSet, spec: SlicesSpec, run: Run) -> SequenceSet:
-    """Return the string of every crystal, row for row; rows that cannot be spelt say why."""
+    """Return the string of every crystal, row for row; rows that cannot be spelt say why.
 
-    def part(rows: range) -> SequenceSet:
-        run.check_time()
-        strings: list[str | None] = []
-        reasons: list[str | None] = []
-        for row in rows:
-            why = _unusable(crystals, row, "lattice")
-            string = None
-            if why is None:
-                try:
-                    string = encode(crystals.structure(row), spec)
-                except SlicesError as error:
-                    why = error.reason
-            strings.append(string)
-            reasons.append(why)
-        return sequence_set(strings, reasons, list(rows), _metadata(spec))
+    ``run.threads`` processes share the rows; the result is the same for any number of them.
+    """
+    with Workers(partial(_encoded, spec=spec), run, len(crystals)) as workers:
 
-    return run.map_rows("encode", len(crystals), part, part_rows=PART_ROWS)
+        def part(rows: range) -> SequenceSet:
+            found = workers.map(_records(crystals, rows, "lattice", "numbers", "frac_coords"))
+            strings = [string for string, _ in found]
+            return sequence_set(strings, [reason for _, reason in found], list(rows), _metadata(spec))
+
+        return run.map_rows("encode", len(crystals), part, part_rows=PART_ROWS)
 
 
 def decode_set(sequences: SequenceSet, spec: SlicesSpec, run: Run) -> CrystalSet:
-    """Return the crystal of every string, row for row; strings that are none say why."""
+    """Return the crystal of every string, row for row; strings that are none say why.
 
-    def part(rows: range) -> CrystalSet:
-        run.check_time()
-        structures: list[Structure | None] = []
-        reasons: list[str | None] = []
-        for row in rows:
-            why = _unusable(sequences, row, SEQUENCE)
-            structure = None
-            if why is None:
-                try:
-                    structure = decode(sequences.get(row)[SEQUENCE], spec).structure()
-                except SlicesError as error:
-                    why = error.reason
-            structures.append(structure)
-            reasons.append(why)
-        return CrystalSet.from_structures(
-            structures, reasons=reasons, parent_input="sequences", parent_rows=rows, metadata=_metadata(spec)
-        )
+    ``run.threads`` processes share the rows; the result is the same for any number of them.
+    """
+    with Workers(partial(_decoded, spec=spec), run, len(sequences)) as workers:
 
-    return run.map_rows("decode", len(sequences), part, part_rows=PART_ROWS)
+        def part(rows: range) -> CrystalSet:
+            found = workers.map(_records(sequences, rows, SEQUENCE))
+            return CrystalSet.from_structures(
+                [crystal.structure() if crystal is not None else None for crystal, _ in found],
+                reasons=[reason for _, reason in found],
+                parent_input="sequences", parent_rows=rows, metadata=_metadata(spec),
+            )  # fmt: skip
+
+        return run.map_rows("decode", len(sequences), part, part_rows=PART_ROWS)
 
 
-def _unusable(table: PackedTable, row: int, column: str) -> str | None:
-    record = table.get(row)
-    if record.get(column) is not None:
-        return None
+def _records(table: PackedTable, rows: range, *columns: str) -> list[dict[str, Any]]:
+    """Return what is to be translated, with the reason why it may be missing."""
+    return list(table.arrow.slice(rows.start, len(rows)).select([*columns, "reason"]).to_pylist())
+
+
+def _encoded(record: dict[str, Any], spec: SlicesSpec) -> tuple[str | None, str | None]:
+    """Return a string, or None and the reason."""
+    if record["lattice"] is None:
+        return None, _nothing(record)
+    try:
+        return encode(structure_of(record["lattice"], record["numbers"], record["frac_coords"]), spec), None
+    except SlicesError as error:
+        return None, error.reason
+
+
+def _decoded(record: dict[str, Any], spec: SlicesSpec) -> tuple[Decoded | None, str | None]:
+    """Return a crystal, or None and the reason."""
+    if record[SEQUENCE] is None:
+        return None, _nothing(record)
+    try:
+        return decode(record[SEQUENCE], spec), None
+    except SlicesError as error:
+        return None, error.reason
+
+
+def _nothing(record: dict[str, Any]) -> str:
     return f"The row it comes from holds nothing to translate: {record['reason'] or 'no reason given'}"
 
 

@@ -84,6 +84,22 @@ def test_the_verdict_does_not_depend_on_the_axes(net: Net) -> None:
     assert voltage_rank_index(net.edges.tolist(), images.tolist(), net.n_atoms) == (3, 1)
 
 
+def test_walks_to_the_root_stay_short() -> None:
+    """A chain written backwards hangs every vertex below the next one, if nothing prevents it."""
+    n = 256
+    net = IncrementalNet(n)
+    for k in reversed(range(n - 1)):
+        net.add_edge(k, k + 1, (1, 0, 0))
+    longest = 0
+    for u in range(n):
+        steps, at = 0, u
+        while net.parent[at] != at:
+            steps, at = steps + 1, net.parent[at]
+        longest = max(longest, steps)
+    assert longest <= 8
+    assert net.cycle_voltage(0, n - 1, (0, 0, 0)) == (1 - n, 0, 0)
+
+
 @given(net=valid_nets())
 def test_growing_a_net_never_loses_what_it_has(net: Net) -> None:
     growing = IncrementalNet(net.n_atoms)

@@ -90,7 +90,7 @@ def test_decoding_does_not_depend_on_how_the_net_is_written(name: str, seed: int
     assert StructureMatcher(ltol=1e-3, stol=1e-2, angle_tol=0.1).fit(one.structure(), other.structure())
 
 
-def test_real_crystals_decode_to_one_volume_in_any_spelling(shared_data: Path) -> None:
+def test_first_rows_decode_to_one_volume_in_any_spelling(shared_data: Path) -> None:
     rng = np.random.default_rng(11)
     compared = 0
     for structure in first_rows(shared_data, 25):

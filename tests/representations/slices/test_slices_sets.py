@@ -8,6 +8,7 @@ import sys
 import pytest
 from slices_nets import GOLDEN, golden_structures
 
+from crysgen_aiida.crystals import workers
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.crystals.run import InProcess
@@ -58,6 +59,15 @@ def test_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sets, "PART_ROWS", 2)
     assert sets.encode_set(crystals(), SlicesSpec(), InProcess()).content_hash == whole.content_hash
     assert sets.decode_set(whole, SlicesSpec(), InProcess()).content_hash == decoded.content_hash
+
+
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = CrystalSet.concat([crystals()] * 8)
+    strings = sets.encode_set(many, SlicesSpec(), InProcess())
+    decoded = sets.decode_set(strings, SlicesSpec(), InProcess())
+    monkeypatch.setattr(workers, "ITEMS_PER_PROCESS", 20)
+    assert sets.encode_set(many, SlicesSpec(), InProcess(threads=2)).content_hash == strings.content_hash
+    assert sets.decode_set(strings, SlicesSpec(), InProcess(threads=2)).content_hash == decoded.content_hash
 
 
 def test_an_empty_set_gives_an_empty_set() -> None:
