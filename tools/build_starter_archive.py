@@ -60,6 +60,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--potential", default="chgnet")
     parser.add_argument("--threads", type=int, default=1, help="threads of each of the two branches")
     parser.add_argument("--train-run", type=Path, help="folder of a finished train run made elsewhere, to import")
+    parser.add_argument("--reuse", type=Path, metavar="ARCHIVE",
+                        help="take relaxed crystals and reference from this archive; only train anew")  # fmt: skip
     parser.add_argument("--keep-daemon", action="store_true", help="leave the daemon of the build profile running")
     return parser.parse_args()
 
@@ -75,7 +77,7 @@ def main() -> int:
     from crysgen_aiida.crystals.errors import CrysgenError
 
     try:
-        ready = set_up(build_dir)
+        ready = set_up(build_dir, options.reuse)
         say(f"profile {PROFILE} in {build_dir}: " + (", ".join(ready) if ready else "found"))
         export(run(options), options.output, build_dir)
         status = 0
@@ -114,7 +116,7 @@ def prepare_environment(build_dir: Path) -> None:
     warnings.filterwarnings("ignore", message="Creating AiiDA configuration folder")
 
 
-def set_up(build_dir: Path) -> list[str]:
+def set_up(build_dir: Path, reuse: Path | None) -> list[str]:
     """Make profile, computer and code of the build, start the daemon; return what was made."""
     from aiida.manage.configuration import load_profile
 
@@ -123,6 +125,8 @@ def set_up(build_dir: Path) -> list[str]:
 
     ready = setup.ensure_profile(PROFILE)
     load_profile(PROFILE, allow_switch=True)
+    if reuse:
+        import_earlier(reuse)  # first: it brings the computer and the code of its jobs, which the new jobs then use
     computer, made = setup.ensure_computer(COMPUTER, workdir=str(build_dir / "work"))
     if made:
         ready.made.append(f"computer {computer.label}")
@@ -139,6 +143,9 @@ def set_up(build_dir: Path) -> list[str]:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run both branches side by side and return the nodes to export."""
+    from crysgen_aiida.crystals.errors import BadInput
+
+    held = import_earlier(options.reuse) if options.reuse else None
     dataset = import_dataset(options.crystals, options.max_crystals)
     steps = Steps(options)
     generator = steps.import_training(options.train_run) if options.train_run else None
@@ -147,24 +154,25 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         nodes["near_hull"] = import_near_hull(options.near_hull)
 
     prepared = relaxed = reference = trained = None
-    relaxed = steps.start("starter relax", "relax", {"crystals": dataset}, steps.relax_parameters())
+    if held is None:
+        relaxed = steps.start("starter relax", "relax", {"crystals": dataset}, steps.relax_parameters())
+    elif held.dataset.content_hash != dataset.content_hash:
+        raise BadInput(f"{options.reuse.name} was made from another data set; build without --reuse.")
     if generator is None:
         prepared = steps.start("starter prepare", "prepare", {"crystals": dataset}, generator=True)
     while True:
         if trained is None and prepared is not None and prepared.is_terminated:
             inputs = {"training_set": steps.output(prepared, "training_set")}
             trained = steps.start("starter train", "train", inputs, generator=True)
-        if reference is None and relaxed.is_terminated:
+        if reference is None and relaxed is not None and relaxed.is_terminated:
             inputs = {"crystals": steps.output(relaxed, "crystals")}
             reference = steps.start("starter reference", "reference", inputs, steps.reference_parameters())
         steps.wait([p for p in (prepared, trained, relaxed, reference) if p is not None])
-        done = (generator is not None or (trained is not None and trained.is_terminated)) and (
-            reference is not None and reference.is_terminated
-        )
-        if done:
+        trained_up = generator is not None or (trained is not None and trained.is_terminated)
+        if trained_up and (held is not None or (reference is not None and reference.is_terminated)):
             break
-    nodes["relaxed"] = steps.output(relaxed, "crystals")
-    nodes["reference"] = steps.output(reference, "reference")
+    nodes["relaxed"] = held.relaxed if held else steps.output(relaxed, "crystals")
+    nodes["reference"] = held.reference if held else steps.output(reference, "reference")
     if generator is None:
         nodes["generator"] = steps.output(trained, "generator")
     for name, node in nodes.items():
@@ -272,6 +280,15 @@ def import_dataset(path: Path, limit: int | None) -> Any:
     node = CrystalSetData.get_or_create(crystals)
     say(f"data set: {node.n_rows} crystals (node {node.pk}, content {node.content_hash[:12]})")
     return node
+
+
+def import_earlier(archive: Path) -> Any:
+    """Return the nodes of an earlier archive, brought into the build profile."""
+    from crysgen_aiida.cli.starter import import_starter
+
+    earlier = import_starter(archive, json.loads(archive.with_suffix(".json").read_text()))
+    say(f"relaxed crystals {earlier.relaxed.uuid[:8]} and reference {earlier.reference.uuid[:8]} from {archive.name}")
+    return earlier
 
 
 def import_near_hull(path: Path) -> Any:

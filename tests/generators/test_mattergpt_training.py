@@ -17,7 +17,7 @@ from crysgen_aiida.crystals.schema import property_field
 from crysgen_aiida.generators.mattergpt.checkpoint import read_checkpoint
 from crysgen_aiida.generators.mattergpt.generator import MatterGPT
 from crysgen_aiida.generators.mattergpt.memory import memory_guard
-from crysgen_aiida.generators.mattergpt.training import learning_rate
+from crysgen_aiida.generators.mattergpt.optimization import learning_rate
 
 FILES = ("weights.safetensors", "config.json", "vocabulary.json", "history.jsonl")
 
@@ -51,9 +51,10 @@ def test_twenty_strings_are_learned_exactly():
     assert sampled.column("sequence") == training_set.column("sequence")
 
 
-@pytest.mark.parametrize("looks", [1, 7, 11])
-def test_an_interrupted_training_ends_with_the_same_bytes(training_set, tmp_path, looks):
-    spec = make_spec(model={"dropout": 0.1}, training={"augment": "atoms+axes", "condition_dropout": 0.3})
+@pytest.mark.parametrize(("looks", "optimizer"), [(1, "muon"), (7, "adamw"), (7, "muon"), (11, "adamw")])
+def test_an_interrupted_training_ends_with_the_same_bytes(training_set, tmp_path, looks, optimizer):
+    training = {"augment": "atoms+axes", "condition_dropout": 0.3, "optimizer": optimizer}
+    spec = make_spec(model={"dropout": 0.1}, training=training)
     whole = MatterGPT().train(training_set, spec, seed=5, run=InProcess(folder=tmp_path / "whole"))
     broken = Stopping(folder=tmp_path / "broken")
     broken.looks = looks

@@ -93,6 +93,8 @@ class TrainingSpec:
     """Optimisation. Paper A: Adam, learning rate 1e-4, batch 60; its code: AdamW, decay 0.1 on matrices, clip 1.
 
     :param max_steps: stop after so many optimiser steps (0: only ``epochs`` decides); the schedule ends there too.
+    :param optimizer: ``adamw`` for everything (paper), or ``muon`` for the matrices of the blocks beside it.
+    :param matrix_lr: highest learning rate of Muon; it follows the schedule of ``lr``.
     :param warmup: share of all steps with a linearly rising rate; a cosine to ``min_lr`` follows.
     :param augment: spell every string anew each epoch, with its ``atoms`` renumbered, or ``atoms+axes``: the cell axes
         permuted and reversed as well; ``none`` repeats the strings as they are.
@@ -108,7 +110,9 @@ class TrainingSpec:
     epochs: int = 50
     max_steps: int = 0
     batch_size: int = 60
+    optimizer: str = "adamw"
     lr: float = 3.3e-4
+    matrix_lr: float = 1e-2
     min_lr: float = 1e-5
     warmup: float = 0.04
     beta1: float = 0.9
@@ -130,7 +134,14 @@ class TrainingSpec:
             min(positive) >= 1,
             "training.epochs, batch_size, processes and deadline_steps must each be at least 1.",
         )
-        _require(self.lr > 0 and self.clip_norm > 0, "training.lr and training.clip_norm must be positive.")
+        _require(
+            min(self.lr, self.matrix_lr, self.clip_norm) > 0,
+            "training.lr, training.matrix_lr and training.clip_norm must be positive.",
+        )
+        _require(
+            self.optimizer in ("adamw", "muon"),
+            f"training.optimizer must be adamw or muon, not {self.optimizer!r}.",
+        )
         _require(0 <= self.condition_dropout <= 1, "training.condition_dropout must be in [0, 1].")
         _require(
             self.precision in ("auto", "fp32", "bf16"),
@@ -213,14 +224,26 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "training": {"lr": 1e-4, "batch_size": 60, "condition_dropout": 0.0},
         "sampling": {"temperature": 1.2, "top_p": 0.9, "grammar": False},
     },
-    "large": {"training": {"batch_size": 128, "augment": "atoms+axes"}},
-    "small": {"model": {"layers": 8, "heads": 8, "width": 512}, "training": {"batch_size": 64, "lr": 5e-4}},
-    "base": {"model": {"layers": 6, "heads": 4, "width": 256}, "training": {"batch_size": 32, "lr": 1e-3}},
-    "tiny": {"model": {"layers": 4, "heads": 2, "width": 128}, "training": {"batch_size": 32, "lr": 2e-3}},
+    "large": {"training": {"batch_size": 128, "augment": "atoms+axes", "optimizer": "muon"}},
+    "small": {
+        "model": {"layers": 8, "heads": 8, "width": 512},
+        "training": {"batch_size": 64, "lr": 5e-4, "optimizer": "muon"},
+    },
+    "base": {
+        "model": {"layers": 6, "heads": 4, "width": 256},
+        "training": {"batch_size": 32, "lr": 1e-3, "optimizer": "muon"},
+    },
+    "tiny": {
+        "model": {"layers": 4, "heads": 2, "width": 128},
+        "training": {"batch_size": 32, "lr": 2e-3, "optimizer": "muon"},
+    },
     "starter": {
-        "model": {"layers": 5, "heads": 8, "width": 240, "block_size": 320},
+        "model": {"layers": 5, "heads": 4, "width": 256, "block_size": 320},
         "data": {"conditions": _STARTER_CONDITIONS},
-        "training": {"epochs": 24, "batch_size": 32, "lr": 1e-3, "store_dtype": "bfloat16", "augment": "atoms"},
+        "training": {
+            "epochs": 26, "batch_size": 32, "lr": 1e-3, "optimizer": "muon", "store_dtype": "bfloat16",
+            "augment": "atoms",
+        },
     },
     "test": {
         "model": {"layers": 2, "heads": 2, "width": 64, "block_size": 160, "dropout": 0.0},

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from crysgen_aiida.generators.mattergpt.checkpoint import write_atomic
 from crysgen_aiida.generators.mattergpt.model import Transformer
+from crysgen_aiida.generators.mattergpt.optimization import Optimizers
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
 @dataclass
@@ -61,20 +61,17 @@ class StateFile:
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self.best_path, self.key = folder / "state.safetensors", folder / "best.safetensors", key
 
-    def save(self, model: Transformer, optimizer: torch.optim.AdamW, progress: Progress) -> None:
-        """Save the weights, the optimiser's moments and the counters."""
-        tensors = {f"model.{name}": w for name, w in model.state_dict().items()}
-        for name, parameter in model.named_parameters():
-            for moment in _MOMENTS:
-                if moment in optimizer.state[parameter]:
-                    tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+    def save(self, model: Transformer, optimizers: Optimizers, progress: Progress) -> None:
+        """Save the weights, the state of the optimisers and the counters."""
+        tensors = {_MODEL + name: w for name, w in model.state_dict().items()}
+        tensors |= {_OPTIMIZER + name: t for name, t in optimizers.state_tensors().items()}
         self._write(self.path, tensors, {"progress": json.dumps(asdict(progress))})
 
     def save_best(self, model: Transformer) -> None:
         """Keep the present weights as the best."""
         self._write(self.best_path, model.state_dict(), {})
 
-    def load(self, model: Transformer, optimizer: torch.optim.AdamW) -> Progress | None:
+    def load(self, model: Transformer, optimizers: Optimizers) -> Progress | None:
         """Restore the state, or return None if there is none of this run. A damaged file counts as none."""
         found = self._read(self.path)
         if found is None or "progress" not in found[1]:
@@ -83,13 +80,8 @@ class StateFile:
         progress = Progress(**json.loads(metadata["progress"]))
         if progress.history and "val_loss" in progress.history[0] and self._read(self.best_path) is None:
             return None
-        model.load_state_dict({n.removeprefix("model."): w for n, w in tensors.items() if n.startswith("model.")})
-        for name, parameter in model.named_parameters():
-            if f"exp_avg.{name}" in tensors:
-                optimizer.state[parameter] = {
-                    "step": torch.tensor(float(progress.step), device=parameter.device),
-                    **{m: tensors[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS},
-                }
+        model.load_state_dict(_part(tensors, _MODEL))
+        optimizers.load_state_tensors(_part(tensors, _OPTIMIZER))
         return progress
 
     def load_best(self) -> dict[str, Tensor] | None:
@@ -112,3 +104,7 @@ class StateFile:
                 return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
         except (SafetensorError, OSError, ValueError):
             return None
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Training: AdamW, warm-up and cosine, bf16 where the hardware has it, early stop, and resumption to the bit.
+"""Training: warm-up and cosine, bf16 where the hardware has it, early stop, and resumption to the bit.
 
 Everything random is keyed by the seed and by the step or epoch it belongs to, so a training state is the weights, the
 moments of the optimiser and a few counters: one safetensors file, replaced atomically.
@@ -26,6 +26,7 @@ from crysgen_aiida.generators.mattergpt.conditions import Condition, fit_conditi
 from crysgen_aiida.generators.mattergpt.data import Batch, Loader, read_examples
 from crysgen_aiida.generators.mattergpt.memory import memory_guard
 from crysgen_aiida.generators.mattergpt.model import Transformer, summed_loss
+from crysgen_aiida.generators.mattergpt.optimization import Optimizers, learning_rate
 from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec, SamplingSpec, TrainingSpec
 from crysgen_aiida.generators.mattergpt.state import Progress, StateFile
 from crysgen_aiida.generators.mattergpt.tokenizer import PAD, get_tokenizer
@@ -120,26 +121,6 @@ def use_bf16(spec: TrainingSpec, device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def learning_rate(spec: TrainingSpec, step: int, total: int) -> float:
-    """Return the rate of a step (from 0): linear warm-up, then a cosine down to ``min_lr`` at the last step."""
-    warmup = max(1, round(spec.warmup * total))
-    if step < warmup:
-        return spec.lr * (step + 1) / warmup
-    low = min(spec.min_lr, spec.lr)
-    done = (step - warmup) / max(1, total - 1 - warmup)
-    return low + 0.5 * (spec.lr - low) * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def make_optimizer(model: Transformer, spec: TrainingSpec) -> torch.optim.AdamW:
-    """Return AdamW that decays matrices only: no biases, norms, embeddings or *missing* vectors."""
-    decayed = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
-    groups = [
-        {"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": spec.weight_decay},
-        {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.beta1, spec.beta2), fused=True)
-
-
 class Trainer:
     """Trains one model; :meth:`fit` starts or resumes, and writes the checkpoint folder."""
 
@@ -159,9 +140,9 @@ class Trainer:
         if parent is not None:
             inherit(self.model, parent)
         self.model.to(workers.device)
-        self.optimizer = make_optimizer(self.model, spec.training)
+        self.optimizers = Optimizers(self.model, spec.training)
         self.state_file = state_file
-        self.progress = state_file.load(self.model, self.optimizer) or Progress()
+        self.progress = state_file.load(self.model, self.optimizers) or Progress()
         self.wrapped = workers.wrap(self.model)
         self.bf16 = use_bf16(spec.training, workers.device)
         self.scale = float(getattr(run, "batch_scale", 1.0))
@@ -216,13 +197,11 @@ class Trainer:
         step = self.progress.step
         key = int(keyed_rng(self.seed, "dropout", step).integers(2**62))
         torch.manual_seed(key + workers.rank)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(spec, step, self.total)
         mine = share(batch, workers.rank, workers.world)
         size = max(1, math.ceil(spec.batch_size * self.scale / workers.world))
         pieces = [mine.rows(slice(i, i + size)) for i in range(0, len(mine.tokens), size)]
         total = torch.zeros((), device=workers.device)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         for i, piece in enumerate(pieces):
             last = i == len(pieces) - 1
             with nullcontext() if last else workers.no_sync(self.wrapped):
@@ -230,8 +209,7 @@ class Trainer:
                 # processes average their gradients, so each scales its share of the mean over the global batch
                 (loss * (workers.world / batch.n_targets)).backward()
             total += loss.detach()
-        nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
-        self.optimizer.step()
+        self.optimizers.step(learning_rate(spec, step, self.total))
         return workers.sum([float(total)])[0]
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -297,7 +275,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self.workers.rank == 0 and math.isfinite(self.progress.loss_sum):
-            self.state_file.save(self.model, self.optimizer, self.progress)
+            self.state_file.save(self.model, self.optimizers, self.progress)
 
     def write(self, folder: Path) -> Path:
         """Write the checkpoint folder of the best epoch."""
