@@ -1,8 +1,9 @@
-"""Decoding with a potential: several geometries a string, the lowest in energy is its crystal.
+"""Decoding with a potential: several geometries a string, relaxed; one of them is its crystal.
 
-Every string gets up to ``spec.starts`` geometries. All get one energy; the ``spec.keep`` lowest are relaxed; of those
-the lowest in energy per atom is the one crystal of the string. The same way a symmetrised crystal is made, with a
-potential or without.
+Every string gets up to ``spec.starts`` geometries. All get one energy; the ``spec.keep`` lowest are relaxed, and the
+others too if none of these keeps the bonds of its string. Crystals that keep them go before those that do not; among
+equals the lowest in energy per atom is the one crystal of the string. The same way a symmetrised crystal is made, with
+a potential or without.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.relaxing import Relaxed, Relaxer, Start
 from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.table import SequenceSet
-from crysgen_aiida.representations.slices.decoder import Decoded, starts
+from crysgen_aiida.representations.slices.decoder import STARTS, Decoded, starts
 from crysgen_aiida.representations.slices.errors import SlicesError
+from crysgen_aiida.representations.slices.faithful import keeps_net
 from crysgen_aiida.representations.slices.nets import parse
 from crysgen_aiida.representations.slices.sets import SEQUENCE, _metadata, _unusable
 from crysgen_aiida.representations.slices.spec import SlicesSpec
@@ -44,6 +46,7 @@ class Refined:
     :ivar start: the name of the geometry that it came from.
     :ivar n_starts: how many geometries were looked at.
     :ivar relaxed: how its relaxation ended; None without a potential.
+    :ivar keeps_net: whether the relaxed crystal has the bonds of the string; None without a potential.
     :ivar symmetrised: what came of imposing the space group; None if that was not asked for.
     """
 
@@ -52,6 +55,7 @@ class Refined:
     start: str | None = None
     n_starts: int = 0
     relaxed: Relaxed | None = None
+    keeps_net: bool | None = None
     symmetrised: Symmetrised | None = None
 
 
@@ -67,14 +71,48 @@ def refine(strings: Sequence[str], spec: SlicesSpec, relaxer: Relaxer | None, ru
             Refined(reason=found) if isinstance(found, str) else Refined(found[0].structure(), None, found[0].start, 1)
             for found in geometries
         ]
-    kept = _best(geometries, spec.keep, relaxer, run)
-    flat = [crystal for crystals in kept if not isinstance(crystals, str) for crystal in crystals]
-    relaxed = iter(relaxer.relax([_start(crystal) for crystal in flat], run))
+    ranked = _ranked(geometries, relaxer, run)
+    tried: list[list[_Candidate]] = [[] for _ in strings]
+    for turn in (slice(spec.keep), slice(spec.keep, None)):
+        chosen = [
+            (k, crystal)
+            for k, crystals in enumerate(ranked)
+            if not isinstance(crystals, str) and not any(c.keeps_net for c in tried[k])
+            for crystal in crystals[turn]
+        ]
+        ended = relaxer.relax([_start(crystal) for _, crystal in chosen], run)
+        for (k, crystal), relaxed in zip(chosen, ended, strict=True):
+            tried[k].append(_Candidate.judged(crystal, relaxed, strings[k], spec))
     return [
-        Refined(reason=crystals) if isinstance(crystals, str)
-        else _lowest(crystals, [next(relaxed) for _ in crystals], len(found))
-        for crystals, found in zip(kept, geometries, strict=True)
-    ]  # fmt: skip
+        Refined(reason=crystals) if isinstance(crystals, str) else _chosen(candidates, len(found))
+        for crystals, candidates, found in zip(ranked, tried, geometries, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One relaxed geometry; ``structure`` is None if the relaxation failed."""
+
+    start: str
+    relaxed: Relaxed
+    structure: Structure | None
+    keeps_net: bool
+
+    @classmethod
+    def judged(cls, crystal: Decoded, relaxed: Relaxed, string: str, spec: SlicesSpec) -> _Candidate:
+        """Return what a relaxation made of a geometry."""
+        if relaxed.cell is None or relaxed.frac is None or relaxed.energy_per_atom is None:
+            return cls(crystal.start, relaxed, None, False)
+        from pymatgen.core import Lattice, Structure
+
+        structure = Structure(Lattice(relaxed.cell), crystal.numbers.tolist(), np.mod(relaxed.frac, 1.0))
+        return cls(crystal.start, relaxed, structure, keeps_net(structure, parse(string, spec.strategy), spec))
+
+    def beats(self, other: _Candidate) -> bool:
+        """Whether this one, later in the order, is preferred to an earlier one."""
+        if self.keeps_net != other.keeps_net:
+            return self.keeps_net
+        return _energy(self.relaxed) < _energy(other.relaxed) - TIE
 
 
 def _geometries(string: str, spec: SlicesSpec, most: int) -> list[Decoded] | str:
@@ -84,40 +122,31 @@ def _geometries(string: str, spec: SlicesSpec, most: int) -> list[Decoded] | str
         return error.reason
 
 
-def _best(
-    geometries: Sequence[list[Decoded] | str], keep: int, relaxer: Relaxer, run: Run
-) -> list[list[Decoded] | str]:
-    """Return for every string the geometries of lowest energy, in the order they were made, or why there are none."""
+def _ranked(geometries: Sequence[list[Decoded] | str], relaxer: Relaxer, run: Run) -> list[list[Decoded] | str]:
+    """Return for every string its geometries, lowest energy first, or why there are none."""
     flat = [crystal for found in geometries if not isinstance(found, str) for crystal in found]
     energies = iter(relaxer.energies([_start(crystal) for crystal in flat], run))
-    best: list[list[Decoded] | str] = []
+    ranked: list[list[Decoded] | str] = []
     for found in geometries:
         if isinstance(found, str):
-            best.append(found)
+            ranked.append(found)
             continue
         held = [next(energies) for _ in found]
-        ranked = sorted(
-            (k for k, e in enumerate(held) if e.energy_per_atom is not None), key=lambda k: _energy(held[k])
-        )
-        best.append([found[k] for k in sorted(ranked[:keep])] or f"{NO_START}: {held[0].reason}.")
-    return best
+        usable = [k for k, one in enumerate(held) if one.energy_per_atom is not None]
+        order = sorted(usable, key=lambda k: _energy(held[k]))
+        ranked.append([found[k] for k in order] or f"{NO_START}: {held[0].reason}.")
+    return ranked
 
 
-def _lowest(crystals: Sequence[Decoded], relaxed: Sequence[Relaxed], n_starts: int) -> Refined:
-    """Return the crystal of lowest energy; of equal ones the first."""
-    best: int | None = None
-    for k, one in enumerate(relaxed):
-        if one.energy_per_atom is not None and (best is None or _energy(one) < _energy(relaxed[best]) - TIE):
-            best = k
+def _chosen(candidates: Sequence[_Candidate], n_starts: int) -> Refined:
+    """Return the crystal of a string, or why there is none."""
+    best: _Candidate | None = None
+    for one in sorted(candidates, key=lambda c: STARTS.index(c.start)):
+        if one.structure is not None and (best is None or one.beats(best)):
+            best = one
     if best is None:
-        return Refined(reason=f"{NO_START}: {relaxed[0].reason}.", n_starts=n_starts)
-    from pymatgen.core import Lattice, Structure
-
-    won = relaxed[best]
-    assert won.cell is not None
-    assert won.frac is not None
-    structure = Structure(Lattice(won.cell), crystals[best].numbers.tolist(), np.mod(won.frac, 1.0))
-    return Refined(structure, None, crystals[best].start, n_starts, won)
+        return Refined(reason=f"{NO_START}: {candidates[0].relaxed.reason}.", n_starts=n_starts)
+    return Refined(best.structure, None, best.start, n_starts, best.relaxed, best.keeps_net)
 
 
 def impose_groups(
@@ -145,8 +174,9 @@ def impose_groups(
 def refined_set(sequences: SequenceSet, spec: SlicesSpec, run: Run, relaxer: Relaxer | None = None) -> CrystalSet:
     """Return the crystal of every string, row for row, with what tells how it was found; the others say why not.
 
-    Columns with a potential: ``energy_per_atom`` [eV/atom, its method], ``start``, ``n_starts``, ``converged`` and
-    ``n_steps``. With ``spec.symmetrise``: ``symmetrised``, ``symmetrise_reason``, and the space groups
+    Columns with a potential: ``energy_per_atom`` [eV/atom, its method], ``start``, ``n_starts``, ``keeps_net``,
+    ``converged`` and ``n_steps``.
+    With ``spec.symmetrise``: ``symmetrised``, ``symmetrise_reason``, and the space groups
     ``group_asked``, ``group_before`` and ``group_after``.
     """
 
@@ -182,6 +212,7 @@ def _columns(refined: Sequence[Refined], spec: SlicesSpec, relaxer: Relaxer | No
             schema.property_field("energy_per_atom", relaxer.method): [r.energy_per_atom for r in ended],
             pa.field("start", pa.string()): [one.start for one in refined],
             pa.field("n_starts", pa.int32()): [one.n_starts for one in refined],
+            pa.field("keeps_net", pa.bool_()): [one.keeps_net for one in refined],
             pa.field("converged", pa.bool_()): [r.converged for r in ended],
             pa.field("n_steps", pa.int32()): [r.n_steps for r in ended],
         }

@@ -42,7 +42,8 @@ class SlicesSpec:
         the sum of the fourth powers of the bond lengths (``strict``).
     :param max_iterations: iterations of L-BFGS-B: a count, so that results do not depend on the machine's speed.
     :param starts: most geometries of a string that a potential chooses from; without one the first is taken.
-    :param keep: of those, how many of the lowest energies are relaxed.
+    :param keep: of those, how many of the lowest energies are relaxed; the others only if none of these keeps the
+        bonds of the string.
     :param symmetrise: impose the space group of the prefix on the decoded crystal where it is near enough.
     :param max_move: how far an atom may move for that [A].
     :raises ImpossibleRequest: for a strategy, graph method or mode that does not exist, or no starts.

@@ -17,9 +17,7 @@ import spglib
 
 from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.crystals.symmetry import symmetry
-from crysgen_aiida.representations.slices.errors import SlicesError
-from crysgen_aiida.representations.slices.graphs import encode_net
-from crysgen_aiida.representations.slices.invariant import net_hash
+from crysgen_aiida.representations.slices.faithful import keeps_net
 from crysgen_aiida.representations.slices.nets import Net
 from crysgen_aiida.representations.slices.spec import SlicesSpec
 
@@ -70,7 +68,7 @@ def symmetrise(structure: Structure, net: Net, spec: SlicesSpec) -> Symmetrised:
             reason = MOVED
         elif _group(made, spec.symprec) != asked:
             reason = NOT_REACHED
-        elif not _has_net(made, net, spec):
+        elif not keeps_net(made, net, spec):
             reason = OTHER_NET
         else:
             return Symmetrised(made, True, None, asked, before, asked)
@@ -131,12 +129,3 @@ def _group(structure: Structure, symprec: float) -> int | None:
         return symmetry(structure, symprec).number
     except BadInput:
         return None
-
-
-def _has_net(structure: Structure, net: Net, spec: SlicesSpec) -> bool:
-    from dataclasses import replace
-
-    try:
-        return net_hash(encode_net(structure, replace(spec, primitive=False))) == net_hash(net)
-    except SlicesError:
-        return False

@@ -28,7 +28,7 @@ class Swelling:
     """A potential with one minimum: every crystal wants ``best`` A^3 an atom, and relaxes there in one step.
 
     :param bias: added to the energy of a relaxed crystal by the volume an atom that it started from.
-    :param refuses: starts it can do nothing with.
+    :param refuses: starts it can do nothing with; ``breaks`` those whose cell it draws out so far that bonds break.
     """
 
     method = "swelling-1"
@@ -38,8 +38,9 @@ class Swelling:
         best: float = 20.0,
         bias: Callable[[float], float] = lambda volume: 0.0,
         refuses: Callable[[float], bool] = lambda volume: False,
+        breaks: Callable[[float], bool] = lambda volume: False,
     ) -> None:
-        self.best, self.bias, self.refuses = best, bias, refuses
+        self.best, self.bias, self.refuses, self.breaks = best, bias, refuses, breaks
         self.n_relaxed = 0
 
     def record(self) -> dict[str, Any]:
@@ -55,9 +56,10 @@ class Swelling:
     def _judge(self, start: Start, energy: float, scale: float) -> Relaxed:
         if self.refuses(_volume(start)):
             return Relaxed(schema.STATUS_FAILED, "it does not like it")
-        return Relaxed(
-            schema.STATUS_OK, cell=scale * start[0], frac=start[2], energy_per_atom=energy, converged=True, n_steps=1
-        )
+        cell = scale * start[0]
+        if scale != 1.0 and self.breaks(_volume(start)):
+            cell = cell * np.array([1.0, 1.0, 1.8])
+        return Relaxed(schema.STATUS_OK, cell=cell, frac=start[2], energy_per_atom=energy, converged=True, n_steps=1)
 
 
 def _volume(start: Start) -> float:
@@ -88,11 +90,34 @@ def test_the_lowest_energy_wins() -> None:
 
 def test_only_the_lowest_one_shot_energies_are_relaxed() -> None:
     string = GOLDEN["SrTiO3"]
-    potential = Swelling(best=0.0, bias=lambda volume: -volume)  # one-shot energy: the volume
+    potential = Swelling(best=5.0, bias=lambda volume: -volume)  # one-shot energy: the volume, less 5
     found = refine([string], replace(SPEC, keep=2), potential, InProcess())[0]
     assert potential.n_relaxed == 2
     second = sorted(range(len(volumes(string))), key=lambda k: volumes(string)[k])[1]
     assert found.start == starts(string, SPEC, 4)[second].start
+
+
+def test_a_crystal_with_the_bonds_of_the_string_goes_before_a_lower_one_without() -> None:
+    string = GOLDEN["SrTiO3"]
+    first = volumes(string)[0]
+
+    def is_first(volume: float) -> bool:
+        return abs(volume - first) < 1e-6
+
+    lowest_but_broken = Swelling(bias=lambda volume: -float(is_first(volume)), breaks=is_first)
+    found = refine([string], replace(SPEC, keep=9), lowest_but_broken, InProcess())[0]
+    assert found.keeps_net
+    assert found.start != "freed"
+
+
+def test_the_other_starts_are_relaxed_only_if_no_bonds_were_kept() -> None:
+    string = GOLDEN["SrTiO3"]
+    for breaks, n_relaxed in ((False, 1), (True, len(volumes(string)))):
+        potential = Swelling(breaks=lambda volume, breaks=breaks: breaks)  # type: ignore[misc]
+        found = refine([string], replace(SPEC, keep=1), potential, InProcess())[0]
+        assert potential.n_relaxed == n_relaxed
+        assert found.keeps_net is not breaks
+        assert found.structure is not None
 
 
 def test_of_equal_energies_the_first_start_stands() -> None:
@@ -132,6 +157,7 @@ def test_columns_say_how_a_crystal_was_found() -> None:
     assert found.column("energy_per_atom") == [0.0, 0.0, None]
     assert found.column("start") == ["freed", "freed", None]
     assert found.column("n_starts")[2] == 0
+    assert found.column("keeps_net") == [True, True, None]
     assert found.column("converged") == [True, True, None]
     assert found.column("parent_row") == [0, 1, 2]
     assert found.metadata["method"] == "swelling-1"
