@@ -1,8 +1,8 @@
 """How many real crystals survive crystal -> SLICES -> crystal, refined with CHGNet?
 
 Rows of MP-20 in the order of the md5 of their material id; eligible are three-dimensional nets of at most 20 atoms, up
-to radon, with labels within one cell. One final structure a string: of its geometries the lowest in energy, relaxed
-(``crysgen_aiida.representations.slices.refine``); never the best of several. Beside it the same strings without a
+to radon, with labels within one cell. One final structure a string, chosen among its relaxed geometries by bonds and
+energy (``crysgen_aiida.representations.slices.refine``), never by the original. Beside it the same strings without a
 potential. The settings were chosen on rows that are not among the first 500 eligible ones.
 
     python benchmarks/slices_refine.py                     100 eligible rows

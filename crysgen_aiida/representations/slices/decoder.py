@@ -7,7 +7,7 @@ decide the result are counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -19,8 +19,8 @@ import numpy.typing as npt
 from crysgen_aiida.representations.slices.archetype import SINGULAR, Archetype, archetype
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.nets import Net
+from crysgen_aiida.representations.slices.placements import Placement, freed, optimised, plain
 from crysgen_aiida.representations.slices.spec import SlicesSpec
-from crysgen_aiida.representations.slices.starts import Placement, freed, optimised, plain
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -35,8 +35,10 @@ COLLAPSED = "Two atoms ended less than 0.5 A apart."
 MIN_DISTANCE = 0.5
 #: Two geometries of one net are one if no atom and no lattice vector differs by more than this [A].
 SAME = 0.02
-#: The geometries of a net in the order in which they are taken; the first that succeeds is the one of :func:`decode`.
+#: The geometries of a net in the order in which they are taken.
 STARTS = ("freed", "optimised", "slack", "archetype")
+#: Those of which the first that succeeds is the one of :func:`decode`.
+OPTIMISED = STARTS[:2]
 
 _CELLS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 
@@ -49,7 +51,7 @@ class Decoded:
     :ivar objective: value reached [A^4]; 0 means that all targets are met.
     :ivar unstable: the barycentric embedding had bonds of zero length.
     :ivar iterations: iterations of the optimiser.
-    :ivar start: which of :data:`STARTS` it is.
+    :ivar start: which of ``STARTS`` it is.
     """
 
     lattice: FloatArray
@@ -78,11 +80,11 @@ def decode(net: Net | str, spec: SlicesSpec = SlicesSpec()) -> Decoded:  # noqa:
     :raises SlicesError: with a ``reason`` from a small set of sentences. No other exception leaves this function for
         any net or string.
     """
-    return starts(net, spec, 1)[0]
+    return starts(net, spec, 1, OPTIMISED)[0]
 
 
-def starts(net: Net | str, spec: SlicesSpec, most: int) -> list[Decoded]:
-    """Return up to ``most`` different geometries of a net or string, at least one, in the order of :data:`STARTS`.
+def starts(net: Net | str, spec: SlicesSpec, most: int, names: Sequence[str] = STARTS) -> list[Decoded]:
+    """Return up to ``most`` different geometries of a net or string, at least one, in the order of ``names``.
 
     A geometry that fails gives way to the next, and so does one that repeats an earlier one.
 
@@ -91,9 +93,12 @@ def starts(net: Net | str, spec: SlicesSpec, most: int) -> list[Decoded]:
     held = guarded(lambda: archetype(net, spec))
     found: list[Decoded] = []
     failure: SlicesError | None = None
-    for name, rule in _rules(held, spec):
+    rules = _rules(held, spec)
+    for name in names:
+        if name not in rules:
+            continue
         try:
-            crystal = guarded(partial(_crystal, held, rule, name))
+            crystal = guarded(partial(_crystal, held, rules[name], name))
         except SlicesError as error:
             failure = failure or error
             continue
@@ -134,7 +139,7 @@ def same(one: Decoded, other: Decoded) -> bool:
     return float(np.linalg.norm((apart - apart.mean(axis=0)) @ one.lattice, axis=1).max()) <= SAME
 
 
-def _rules(held: Archetype, spec: SlicesSpec) -> list[tuple[str, Callable[[], Placement]]]:
+def _rules(held: Archetype, spec: SlicesSpec) -> dict[str, Callable[[], Placement]]:
     """Return the geometries as functions, none of them computed yet; the first optimisation is shared."""
     shared: list[Placement] = []
 
@@ -151,7 +156,7 @@ def _rules(held: Archetype, spec: SlicesSpec) -> list[tuple[str, Callable[[], Pl
     }
     if spec.mode == "paper":
         del rules["freed"], rules["slack"]
-    return [(name, rules[name]) for name in STARTS if name in rules]
+    return rules
 
 
 def _crystal(held: Archetype, rule: Callable[[], Placement], name: str) -> Decoded:

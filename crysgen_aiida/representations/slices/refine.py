@@ -20,7 +20,7 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.relaxing import Relaxed, Relaxer, Start
 from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.table import SequenceSet
-from crysgen_aiida.representations.slices.decoder import STARTS, Decoded, starts
+from crysgen_aiida.representations.slices.decoder import OPTIMISED, STARTS, Decoded, starts
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.faithful import keeps_net
 from crysgen_aiida.representations.slices.nets import parse
@@ -64,8 +64,9 @@ def refine(strings: Sequence[str], spec: SlicesSpec, relaxer: Relaxer | None, ru
 
     Without a ``relaxer`` it is that of :func:`~crysgen_aiida.representations.slices.decoder.decode`.
     """
-    most = spec.starts if relaxer is not None else 1
-    geometries = [_geometries(string, spec, most) for string in strings]
+    names = OPTIMISED if relaxer is None else STARTS
+    most = 1 if relaxer is None else spec.starts
+    geometries = [_geometries(string, spec, most, names) for string in strings]
     if relaxer is None:
         return [
             Refined(reason=found) if isinstance(found, str) else Refined(found[0].structure(), None, found[0].start, 1)
@@ -115,9 +116,9 @@ class _Candidate:
         return _energy(self.relaxed) < _energy(other.relaxed) - TIE
 
 
-def _geometries(string: str, spec: SlicesSpec, most: int) -> list[Decoded] | str:
+def _geometries(string: str, spec: SlicesSpec, most: int, names: Sequence[str]) -> list[Decoded] | str:
     try:
-        return starts(string, spec, most)
+        return starts(string, spec, most, names)
     except SlicesError as error:
         return error.reason
 

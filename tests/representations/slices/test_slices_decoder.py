@@ -19,8 +19,8 @@ from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.geometry import FreeCell, Objective, lattice_ties, repulsion, rescale, targets
 from crysgen_aiida.representations.slices.graphs import encode_net
 from crysgen_aiida.representations.slices.nets import Net, augment, parse
+from crysgen_aiida.representations.slices.placements import optimised
 from crysgen_aiida.representations.slices.spec import SlicesSpec
-from crysgen_aiida.representations.slices.starts import optimised
 
 MODES = ("strict", "paper")
 

@@ -13,19 +13,20 @@ from crysgen_aiida.representations.slices import decoder
 from crysgen_aiida.representations.slices.decoder import STARTS, Decoded, decode, same, starts
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.nets import Net, augment, parse
+from crysgen_aiida.representations.slices.placements import Placement
 from crysgen_aiida.representations.slices.spec import SlicesSpec
-from crysgen_aiida.representations.slices.starts import Placement
 
 SPEC = SlicesSpec()
 
 
 @given(net=valid_nets(), most=st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_starts_are_different_and_in_order_and_the_first_is_the_decoded_one(net: Net, most: int) -> None:
     found: list[Decoded] = []
-    if reason_of(lambda: found.extend(starts(net, SPEC, most))) is not None:
-        assert reason_of(lambda: decode(net)) is not None
+    failure = reason_of(lambda: found.extend(starts(net, SPEC, most)))
+    if reason_of(lambda: decode(net)) is not None:
         return
+    assert failure is None
     assert 1 <= len(found) <= most
     places = [STARTS.index(crystal.start) for crystal in found]
     assert places == sorted(set(places))
@@ -71,6 +72,9 @@ def test_a_geometry_that_fails_gives_way_and_all_failing_is_a_reason(monkeypatch
     monkeypatch.setattr(decoder, "freed", collapsed)
     assert [c.start for c in starts(GOLDEN["NaCl"], SPEC, 1)] == ["optimised"]
     monkeypatch.setattr(decoder, "optimised", collapsed)
+    assert [c.start for c in starts(GOLDEN["NaCl"], SPEC, 4)] == ["archetype"]
+    with pytest.raises(SlicesError, match=r"less than 0\.5 A"):
+        decode(GOLDEN["NaCl"])
     monkeypatch.setattr(decoder, "plain", collapsed)
     with pytest.raises(SlicesError, match=r"less than 0\.5 A"):
         starts(GOLDEN["NaCl"], SPEC, 4)
