@@ -19,6 +19,13 @@ from crysgen_aiida.data.packed import (
 from crysgen_aiida.generators.contract import get_generator
 
 
+def potential_problem(potential: Any) -> str | None:
+    """Return what is wrong with a potential given as a parameter, None if nothing is."""
+    if not isinstance(potential, Mapping) or not isinstance(potential.get("name"), str):
+        return "potential must name one, e.g. {'name': 'chgnet'}."
+    return None
+
+
 class PrepareCalculation(WorkerCalculation):
     """Encode a data set into what a generator learns from."""
 
@@ -88,11 +95,24 @@ class SampleCalculation(WorkerCalculation):
 class DecodeCalculation(WorkerCalculation):
     """Turn sequences into crystals; a sequence that cannot be turned gets a row with the reason."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "decode"
     SETS: ClassVar = {"sequences": SequenceSetData}
     OUTPUTS: ClassVar = {"crystals": CrystalSetData}
     NAMES_GENERATOR = True
+    PARAMETERS: ClassVar = {
+        "potential": "potential that chooses among the geometries of a sequence and relaxes them, "
+        "{'name': 'chgnet'}; none if absent",
+        "relax": "limits and thresholds of these relaxations: fmax, max_steps and so on",
+    }
+
+    @classmethod
+    def validate_values(cls, values: Mapping[str, Any]) -> str | None:
+        if values.get("potential") is not None:
+            return potential_problem(values["potential"])
+        if values.get("relax"):
+            return "relax is given without a potential; add one, e.g. 'potential': {'name': 'chgnet'}."
+        return None
 
     @classmethod
     def validate_together(cls, inputs: Mapping[str, Any]) -> str | None:
@@ -115,9 +135,8 @@ class RelaxCalculation(WorkerCalculation):
 
     @classmethod
     def validate_values(cls, values: Mapping[str, Any]) -> str | None:
-        potential = values.get("potential", {"name": "chgnet"})
-        if not isinstance(potential, Mapping) or not isinstance(potential.get("name"), str):
-            return "potential must name one, e.g. {'name': 'chgnet'}."
+        if (problem := potential_problem(values.get("potential", {"name": "chgnet"}))) is not None:
+            return problem
         box = values.get("time_box_seconds")
         if box is not None and not (isinstance(box, (int, float)) and box > 0):
             return f"time_box_seconds is {box!r}; give seconds, or leave it out for none."

@@ -1,4 +1,4 @@
-"""What long work may ask of whoever runs it: parts, progress, keyed random numbers, time and a relaxer.
+"""What long work may ask of whoever runs it: parts, progress, keyed random numbers and time.
 
 Generators, physics and screening take a :class:`Run`. The worker hands in one that writes parts to disk and can be
 stopped and resumed; :class:`InProcess` is the plain one for use as a library.
@@ -17,7 +17,6 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.table import PackedTable
 
 T = TypeVar("T", bound=PackedTable)
@@ -92,10 +91,3 @@ class InProcess:
 def part_ranges(n: int, part_rows: int) -> list[range]:
     """Return the row ranges of the parts of ``n`` rows; an empty set has one empty part."""
     return [range(start, min(start + part_rows, n)) for start in range(0, n, part_rows)] or [range(0)]
-
-
-class Relaxer(Protocol):
-    """What decoding may be handed by the worker to refine a crystal with a potential."""
-
-    def relax(self, crystals: CrystalSet, run: Run) -> CrystalSet:
-        """Return the relaxed crystals, row for row."""

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import BadInput, ImpossibleRequest, NotInstalled
 from crysgen_aiida.crystals.properties import get_property
-from crysgen_aiida.crystals.run import Relaxer, Run
+from crysgen_aiida.crystals.relaxing import Relaxer
+from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.table import SequenceSet
 
 ENTRY_POINT_GROUP = "crysgen.generators"

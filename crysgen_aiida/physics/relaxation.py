@@ -20,8 +20,9 @@ import pyarrow as pa
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import OutOfMemory
+from crysgen_aiida.crystals.relaxing import Relaxed, Start
 from crysgen_aiida.crystals.run import Run
-from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA, CellBatch, Floats, Ints
+from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA, CellBatch, Floats
 from crysgen_aiida.physics.fire import Fire
 from crysgen_aiida.physics.potentials import LoadedPotential, load_potential
 from crysgen_aiida.physics.selection import SelectionSpec, select_rows
@@ -60,25 +61,6 @@ class RelaxSpec:
             raise ValueError("min_volume_ratio must be below 1 and max_volume_ratio above it")
 
 
-@dataclass(frozen=True)
-class Relaxed:
-    """How one crystal ended: a geometry with its energy, or the reason why there is none."""
-
-    status: str
-    reason: str | None = None
-    cell: Floats | None = None
-    frac: Floats | None = None
-    energy_per_atom: float | None = None
-    max_force: float | None = None
-    max_stress: float | None = None
-    converged: bool | None = None
-    n_steps: int | None = None
-    volume_change: float | None = None
-
-
-Start = tuple[Floats, Ints, Floats]  # cell (3, 3) [A], atomic numbers (n,), fractional coordinates (n, 3)
-
-
 def relax_set(
     crystals: CrystalSet,
     *,
@@ -103,7 +85,7 @@ def relax_set(
     deadline = None if time_box_seconds is None else time.monotonic() + time_box_seconds
     loaded = load_potential(potential, run.device)
     reasons: list[str | None] = [None] * len(crystals)
-    with _single_threaded(run):
+    with single_threaded(run):
         if selection is not None:
             reasons = select_rows(crystals, selection, loaded, run)
 
@@ -145,7 +127,7 @@ def relax_many(
     return ordered
 
 
-class _single_threaded:  # noqa: N801 - a context manager
+class single_threaded:  # noqa: N801 - a context manager
     """Evaluate each batch with one torch thread: batches run side by side instead."""
 
     def __init__(self, run: Run) -> None:

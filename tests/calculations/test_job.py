@@ -83,6 +83,8 @@ def test_sets_are_not_kept_twice(write_job):
         ("relax", {"parameters": {"time_box_seconds": -1}}, "give seconds"),
         ("reference", {"parameters": {}}, "name the reference"),
         ("decode", {"seed": -1}, "whole number"),
+        ("decode", {"parameters": {"potential": {}}}, "potential must name one"),
+        ("decode", {"parameters": {"relax": {"fmax": 0.1}}}, "without a potential"),
     ],
 )
 def test_mistakes_are_refused_with_the_remedy(write_job, verb, wrong, sentence):

@@ -60,6 +60,15 @@ def test_the_whole_line(jobs: Jobs, crystals: CrystalSet) -> None:
     assert made.column("parent_row") == list(range(40))
     assert made.ok.any()
 
+    few = SequenceSet.read(sampled).take(range(4))
+    refining = {"potential": {"name": "chgnet"}, "relax": {"max_steps": 1}}
+    refined = output(jobs, jobs.make("refine", "decode", {"sequences": few}, generator=GENERATOR, parameters=refining))
+    chosen = CrystalSet.read(refined / "crystals.parquet")
+    assert chosen.method("energy_per_atom") == "chgnet-0.3.0"
+    assert set(chosen.column("start")) <= {"freed", "optimised", "slack", "archetype", None}
+    refused = jobs.run(jobs.make("unnamed", "decode", {"sequences": few}, parameters={"potential": {"kind": "any"}}))
+    assert "with the name of a potential only" in refused["message"]
+
     short = {"relax": {"max_steps": 2, "fmax": 0.5}}
     selection = {"n": 3, "charge_neutral": False, "max_atoms": 8}
     inputs = {"crystals": decoded / "crystals.parquet"}

@@ -11,7 +11,8 @@ import pyarrow as pa
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import ImpossibleRequest
-from crysgen_aiida.crystals.run import Relaxer, Run
+from crysgen_aiida.crystals.relaxing import Relaxer
+from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.table import SequenceSet
 from crysgen_aiida.generators.contract import Conditions
 from crysgen_aiida.generators.mattergpt import preparation
@@ -106,11 +107,16 @@ class MatterGPT:
         run: Run,
         relaxer: Relaxer | None = None,
     ) -> CrystalSet:
-        """Turn every string into a crystal, or say why it is none."""
+        """Turn every string into a crystal, or say why it is none.
+
+        With a ``relaxer`` several geometries of each string are relaxed and the lowest in energy is its crystal.
+        """
+        from crysgen_aiida.representations.slices.refine import refined_set
         from crysgen_aiida.representations.slices.sets import decode_set
 
-        crystals = decode_set(sequences, spec.slices, run=run)
-        return relaxer.relax(crystals, run) if relaxer is not None else crystals
+        if relaxer is None and not spec.slices.symmetrise:
+            return decode_set(sequences, spec.slices, run=run)
+        return refined_set(sequences, spec.slices, run, relaxer)
 
 
 def _constraints(

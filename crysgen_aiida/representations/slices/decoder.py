@@ -1,49 +1,44 @@
 """From a net to a crystal (SLI2Cry), without a potential: one geometry a net, or a reason.
 
 Follows Xiao et al., Nat. Commun. 14, 7027 (2023), with integer cycle algebra for the test, one Laplacian solve for the
-embedding, closed-form targets and analytic gradients. Limits that decide the result are counts.
+embedding, closed-form targets and analytic gradients; in ``strict`` mode the cell is freed at the end. Limits that
+decide the result are counts.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
-from crysgen_aiida.representations.slices.checker import DISCONNECTED, check
-from crysgen_aiida.representations.slices.embedding import Embedding, barycentric, cholesky_lattice
+from crysgen_aiida.representations.slices.archetype import SINGULAR, Archetype, archetype
 from crysgen_aiida.representations.slices.errors import SlicesError
-from crysgen_aiida.representations.slices.geometry import Objective, lattice_ties, repulsion, rescale, targets
-from crysgen_aiida.representations.slices.gfnff_elements import ROW_ENDS
-from crysgen_aiida.representations.slices.nets import Net, parse
+from crysgen_aiida.representations.slices.nets import Net
+from crysgen_aiida.representations.slices.placements import Placement, freed, optimised, plain
 from crysgen_aiida.representations.slices.spec import SlicesSpec
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+T = TypeVar("T")
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-SINGULAR = "The net has no embedding with independent lattice vectors."
-NOT_FINITE = "The geometry did not stay finite."
 COLLAPSED = "Two atoms ended less than 0.5 A apart."
-TOO_LARGE = "The net is too large to decode: more than 200 atoms or 2000 bonds."
-NO_PARAMETERS = "An element is heavier than radon, where the force field ends."
 
-#: Atomic number of the last element with parameters.
-LAST_ELEMENT = ROW_ENDS[-1]
 #: Atoms closer than this are a failed geometry [A].
 MIN_DISTANCE = 0.5
-#: Atoms of the embedding closer than this count as on one point [A].
-CROWDED = 0.05
-#: Largest shift that separates atoms which the embedding puts on one point [A].
-JITTER = 0.3
-MAX_ATOMS, MAX_BONDS = 200, 2000
+#: Two geometries of one net are one if no atom and no lattice vector differs by more than this [A].
+SAME = 0.02
+#: The geometries of a net in the order in which they are taken.
+STARTS = ("freed", "optimised", "slack", "archetype")
+#: Those of which the first that succeeds is the one of :func:`decode`.
+OPTIMISED = STARTS[:2]
 
 _CELLS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 
@@ -56,6 +51,7 @@ class Decoded:
     :ivar objective: value reached [A^4]; 0 means that all targets are met.
     :ivar unstable: the barycentric embedding had bonds of zero length.
     :ivar iterations: iterations of the optimiser.
+    :ivar start: which of ``STARTS`` it is.
     """
 
     lattice: FloatArray
@@ -64,6 +60,7 @@ class Decoded:
     objective: float
     unstable: bool
     iterations: int
+    start: str
 
     @property
     def volume(self) -> float:
@@ -83,87 +80,97 @@ def decode(net: Net | str, spec: SlicesSpec = SlicesSpec()) -> Decoded:  # noqa:
     :raises SlicesError: with a ``reason`` from a small set of sentences. No other exception leaves this function for
         any net or string.
     """
-    if isinstance(net, str):
-        net = parse(net, spec.strategy)
-    verdict = check(net, "strict")
-    if not verdict.ok:
-        raise SlicesError(verdict.reason or DISCONNECTED)
-    net = net.without_duplicates()
-    if net.n_atoms > MAX_ATOMS or net.n_edges > MAX_BONDS:
-        raise SlicesError(TOO_LARGE, f"{net.n_atoms} atoms, {net.n_edges} bonds")
-    if heavy := sorted({int(z) for z in net.numbers if z > LAST_ELEMENT}):
-        raise SlicesError(NO_PARAMETERS, f"Z = {', '.join(map(str, heavy))}")
+    return starts(net, spec, 1, OPTIMISED)[0]
+
+
+def starts(net: Net | str, spec: SlicesSpec, most: int, names: Sequence[str] = STARTS) -> list[Decoded]:
+    """Return up to ``most`` different geometries of a net or string, at least one, in the order of ``names``.
+
+    A geometry that fails gives way to the next, and so does one that repeats an earlier one.
+
+    :raises SlicesError: if the net cannot be decoded, or with the reason of the first geometry if all of them fail.
+    """
+    held = guarded(lambda: archetype(net, spec))
+    found: list[Decoded] = []
+    failure: SlicesError | None = None
+    rules = _rules(held, spec)
+    for name in names:
+        if name not in rules:
+            continue
+        try:
+            crystal = guarded(partial(_crystal, held, rules[name], name))
+        except SlicesError as error:
+            failure = failure or error
+            continue
+        if not any(same(crystal, other) for other in found):
+            found.append(crystal)
+        if len(found) == most:
+            break
+    if not found:
+        assert failure is not None
+        raise failure
+    return found
+
+
+def guarded(work: Callable[[], T]) -> T:
+    """Run numerics of decoding; what they raise becomes a reason.
+
+    :raises SlicesError: if the net has no usable geometry.
+    """
     try:
         with np.errstate(all="ignore"):
-            return _decode(net, spec)
+            return work()
     except (np.linalg.LinAlgError, FloatingPointError, OverflowError, ZeroDivisionError) as error:
         raise SlicesError(SINGULAR) from error
 
 
-def _decode(net: Net, spec: SlicesSpec) -> Decoded:
-    embedding = barycentric(net)
-    aim = targets(net, spec)
-    archetype = cholesky_lattice(embedding.metric)
-    lattice, unstable = rescale(embedding, archetype, aim, spec)
-    if not np.isfinite(lattice).all():
-        raise SlicesError(SINGULAR)
-    embedding = _paper_start(net, embedding, unstable) if spec.mode == "paper" else _separate(embedding, lattice)
-    push = repulsion(net, embedding.coords, lattice, spec)
-    ties = lattice_ties(embedding.metric, exact=spec.mode == "paper")
-    objective = Objective(embedding, lattice, aim, push, ties, spec.repulsion, frozen=spec.mode == "paper")
-    x0 = np.zeros(objective.n_variables)
-    x0[: objective.n_scales] = 1.0
-    bounds = [(1.0, 1.01 * spec.expand)] * objective.n_scales + [(None, None)] * (len(x0) - objective.n_scales)
-    found = minimize(
-        objective, x0, jac=True, method="L-BFGS-B", bounds=bounds,
-        options={"maxiter": spec.max_iterations, "maxfun": 10 * spec.max_iterations, "ftol": 1e-9, "gtol": 1e-5},
-    )  # fmt: skip
-    if not (np.isfinite(found.x).all() and math.isfinite(found.fun)):
-        raise SlicesError(NOT_FINITE)
-    scales, shifts = objective.arrangement(found.x)
-    coords = embedding.coords.copy()
-    coords[1:] += shifts
-    frac = coords % 1.0
-    frac[frac > 1.0 - 1e-9] = 0.0
-    result = scales[:, None] * lattice
-    if min_distance(result, frac) < MIN_DISTANCE:
-        raise SlicesError(COLLAPSED)
-    return Decoded(result, net.numbers.copy(), frac, float(found.fun), unstable, int(found.nit))
+def same(one: Decoded, other: Decoded) -> bool:
+    """Whether two geometries of one net are one, atom by atom, in whatever orientation.
 
-
-def _separate(embedding: Embedding, lattice: FloatArray) -> Embedding:
-    """Move atoms apart that the embedding puts on one point; nothing changes if there are none.
-
-    The shifts are fixed numbers, so the result is reproducible; which of the coinciding atoms gets which shift follows
-    their order, as nothing else tells them apart.
+    Cheap: lattices by their lengths and angles, atoms by fractional coordinates with their mean shift removed.
     """
-    difference = embedding.coords[:, None, :] - embedding.coords[None, :, :]
-    difference -= np.round(difference)
-    distance = np.linalg.norm(difference @ lattice, axis=2)
-    np.fill_diagonal(distance, np.inf)
-    crowded = distance.min(axis=1) < CROWDED
-    if not crowded.any():
-        return embedding
-    rng = np.random.Generator(np.random.Philox(0))
-    shift = rng.uniform(-JITTER, JITTER, size=embedding.coords.shape) @ np.linalg.inv(lattice)
-    shift[~crowded] = 0.0
-    return _moved(embedding, shift)
+    gram, other_gram = one.lattice @ one.lattice.T, other.lattice @ other.lattice.T
+    length = np.sqrt(np.diag(gram))
+    if (np.abs(gram - other_gram) > 2.0 * SAME * length[:, None]).any():
+        return False
+    apart = other.frac_coords - one.frac_coords
+    apart -= apart[0]
+    apart -= np.round(apart)
+    return float(np.linalg.norm((apart - apart.mean(axis=0)) @ one.lattice, axis=1).max()) <= SAME
 
 
-def _paper_start(net: Net, embedding: Embedding, unstable: bool) -> Embedding:
-    """Start as published: an embedding with bonds of zero length gets one half as sum of the bonds at every atom."""
-    if not unstable or net.n_atoms == 1:
-        return embedding
-    reduced = embedding.incidence[:, 1:]
-    shift = np.zeros_like(embedding.coords)
-    shift[1:] = np.linalg.solve(reduced.T @ reduced, np.full((net.n_atoms - 1, 3), -0.5))
-    return _moved(embedding, shift)
+def _rules(held: Archetype, spec: SlicesSpec) -> dict[str, Callable[[], Placement]]:
+    """Return the geometries as functions, none of them computed yet; the first optimisation is shared."""
+    shared: list[Placement] = []
+
+    def first() -> Placement:
+        if not shared:
+            shared.append(optimised(held, spec))
+        return shared[0]
+
+    rules: dict[str, Callable[[], Placement]] = {
+        "freed": lambda: freed(held, spec, first()),
+        "optimised": first,
+        "slack": lambda: freed(held, replace(spec, stiffness=0.0, free_repulsion=spec.repulsion), first()),
+        "archetype": lambda: plain(held),
+    }
+    if spec.mode == "paper":
+        del rules["freed"], rules["slack"]
+    return rules
 
 
-def _moved(embedding: Embedding, shift: FloatArray) -> Embedding:
-    coords = embedding.coords + shift
-    arcs = embedding.arcs + embedding.incidence @ shift
-    return Embedding(coords - coords[0], arcs, embedding.metric, embedding.incidence)
+def _crystal(held: Archetype, rule: Callable[[], Placement], name: str) -> Decoded:
+    """Compute a geometry and wrap its atoms into the cell.
+
+    :raises SlicesError: if it fails, or two atoms are too close.
+    """
+    place = rule()
+    frac = place.coords % 1.0
+    frac[frac > 1.0 - 1e-9] = 0.0
+    if min_distance(place.lattice, frac) < MIN_DISTANCE:
+        raise SlicesError(COLLAPSED)
+    numbers = held.net.numbers.copy()
+    return Decoded(place.lattice, numbers, frac, place.objective, held.unstable, place.iterations, name)
 
 
 def min_distance(lattice: FloatArray, frac_coords: FloatArray) -> float:

@@ -191,6 +191,7 @@ class Objective:
     ) -> None:
         n = embedding.coords.shape[0]
         self.lattice, self.aim, self.depth, self.frozen = lattice, aim, depth, frozen
+        self.coords = embedding.coords
         self.ties = np.array(ties)
         self.n_scales = int(self.ties.max()) + 1
         self.inverse = np.linalg.inv(lattice)
@@ -203,17 +204,27 @@ class Objective:
         self.start = np.concatenate([embedding.arcs, push.cells + reach @ embedding.coords])
         self.shift = np.concatenate([embedding.incidence, reach])[:, 1:]
         self.sigma2 = push.sigma**2
-        self.n_variables = self.n_scales + 3 * (n - 1)
+        self.n_shifts = 3 * (n - 1)
+
+    @property
+    def n_variables(self) -> int:
+        """Number of variables: those of the cell, then three a shifted atom."""
+        return self.n_scales + self.n_shifts
+
+    def origin(self) -> FloatArray:
+        """Return the variables of the start."""
+        x = np.zeros(self.n_variables)
+        x[: self.n_scales] = 1.0
+        return x
 
     def arrangement(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the (3,) lattice scales and the (n - 1, 3) fractional shifts of atoms 1 to n - 1."""
-        return x[: self.n_scales][self.ties], x[self.n_scales :].reshape(-1, 3) @ self.inverse
+        """Return the (3, 3) lattice [A] and the (n - 1, 3) fractional shifts of atoms 1 to n - 1."""
+        return self._cell(x[: self.n_scales]), x[self.n_scales :].reshape(-1, 3) @ self.inverse
 
     def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
-        """Return value and gradient. ``x``: scales, then Cartesian shifts [A] measured in the start lattice."""
-        scales, shifts = self.arrangement(x)
+        """Return value and gradient. ``x``: the cell, then Cartesian shifts [A] measured in the start lattice."""
+        scaled, shifts = self.arrangement(x)
         fractional = self.start + self.shift @ shifts
-        scaled = scales[:, None] * self.lattice
         bonds = fractional[: self.n_edges] @ scaled
         deviation = bonds @ bonds.T - self.aim.products
         weighted = self.aim.weights * deviation
@@ -221,7 +232,7 @@ class Objective:
         force = np.empty_like(fractional)  # derivative with respect to every fractional vector
         bond_force = 4.0 * (weighted @ bonds)
         force[: self.n_edges] = bond_force @ scaled.T
-        scale_gradient = np.einsum("ek,ek->k", fractional[: self.n_edges], bond_force @ self.lattice.T)
+        cell_gradient = self._cell_gradient(fractional[: self.n_edges], bond_force)
         if len(self.sigma2):
             cell = self.lattice if self.frozen else scaled
             apart = fractional[self.n_edges :] @ cell
@@ -231,11 +242,85 @@ class Objective:
             pair_force = (-12.0 * term * inverse / self.sigma2)[:, None] * apart
             force[self.n_edges :] = pair_force @ cell.T
             if not self.frozen:
-                scale_gradient += np.einsum("ek,ek->k", fractional[self.n_edges :], pair_force @ self.lattice.T)
+                cell_gradient += self._cell_gradient(fractional[self.n_edges :], pair_force)
         gradient = np.empty_like(x)
-        gradient[: self.n_scales] = np.bincount(self.ties, scale_gradient, self.n_scales)
+        gradient[: self.n_scales] = self._tied(cell_gradient)
         gradient[self.n_scales :] = (self.shift.T @ force @ self.inverse.T).ravel()
         return value, gradient
+
+    def _cell(self, variables: FloatArray) -> FloatArray:
+        """Return the lattice (3, 3) [A]."""
+        return variables[self.ties][:, None] * self.lattice
+
+    def _cell_gradient(self, fractional: FloatArray, force: FloatArray) -> FloatArray:
+        """Return the derivative with respect to what describes the cell.
+
+        :param fractional: (N, 3) fractional vectors; ``force`` (N, 3) derivatives with respect to the Cartesian ones.
+        """
+        scales: FloatArray = np.einsum("ek,ek->k", fractional, force @ self.lattice.T)
+        return scales
+
+    def _tied(self, cell_gradient: FloatArray) -> FloatArray:
+        """Return the derivative with respect to the variables of the cell."""
+        tied: FloatArray = np.bincount(self.ties, cell_gradient, self.n_scales).astype(np.float64)
+        return tied
+
+
+#: How six numbers make the symmetric matrix that deforms a free cell: xx, yy, zz, yz, xz, xy. An orthonormal basis, so
+#: that the minimiser's path does not depend on how the crystal is turned.
+SYMMETRIC = np.zeros((6, 9))
+for _k, (_i, _j) in enumerate(((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))):
+    SYMMETRIC[_k, [3 * _i + _j, 3 * _j + _i]] = 1.0 if _i == _j else math.sqrt(0.5)
+
+
+class FreeCell(Objective):
+    """The objective with all six parameters of the cell free and its volume held.
+
+    The cell is deformed by a symmetric matrix D. Bonds say little about the space between what they join, and the cell
+    would close it; so ``stiffness * sum_e l_e^4 * (ln det D)^2`` with the target lengths l_e is added.
+
+    :param stiffness: against changes of volume; the other parameters are those of :class:`Objective`.
+    """
+
+    #: Of the six entries of D; within them D is positive definite.
+    BOUNDS = ((0.85, 1.2),) * 3 + ((-0.28, 0.28),) * 3
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        lattice: FloatArray,
+        aim: Targets,
+        push: Repulsion,
+        depth: float,
+        stiffness: float,
+    ) -> None:
+        super().__init__(embedding, lattice, aim, push, (0, 1, 2), depth)
+        self.n_scales = len(SYMMETRIC)
+        self.stiffness = stiffness * float((aim.lengths**4).sum())
+
+    def origin(self) -> FloatArray:
+        """Return the variables of the start: D is the identity."""
+        x = np.zeros(self.n_variables)
+        x[:3] = 1.0
+        return x
+
+    def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
+        """Return value and gradient. ``x``: the entries of D, then Cartesian shifts [A]."""
+        value, gradient = super().__call__(x)
+        deformation = (x[:6] @ SYMMETRIC).reshape(3, 3)
+        swelling = math.log(float(np.linalg.det(deformation)))
+        gradient[:6] += 2.0 * self.stiffness * swelling * (SYMMETRIC @ np.linalg.inv(deformation).ravel())
+        return value + self.stiffness * swelling**2, gradient
+
+    def _cell(self, variables: FloatArray) -> FloatArray:
+        return self.lattice @ (variables @ SYMMETRIC).reshape(3, 3)
+
+    def _cell_gradient(self, fractional: FloatArray, force: FloatArray) -> FloatArray:
+        free: FloatArray = SYMMETRIC @ (self.lattice.T @ (fractional.T @ force)).ravel()
+        return free
+
+    def _tied(self, cell_gradient: FloatArray) -> FloatArray:
+        return cell_gradient
 
 
 def rescale(embedding: Embedding, lattice: FloatArray, aim: Targets, spec: SlicesSpec) -> tuple[FloatArray, bool]:

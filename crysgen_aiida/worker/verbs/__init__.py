@@ -79,6 +79,7 @@ _ALL = (
         output="crystals",
         generator=True,
         usable=("sequences",),
+        parameters={"potential": Parameter(_MAPPING_OR_NONE), "relax": Parameter(_MAPPING, {})},
     ),
     Verb(
         "relax",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from crysgen_aiida.crystals import schema
-from crysgen_aiida.crystals.errors import BadInput, CrysgenError
+from crysgen_aiida.crystals.errors import BadInput, BadJob, CrysgenError
 from crysgen_aiida.crystals.table import PackedTable
 from crysgen_aiida.generators.contract import Generator, GeneratorInfo, build_spec, get_generator
 from crysgen_aiida.worker.job import Job
@@ -33,6 +33,20 @@ def make_settings(cls: type, values: Mapping[str, Any], where: str) -> Any:
         return build_spec(cls, values, where)
     except (TypeError, ValueError) as error:
         raise BadInput(f"The settings {where.rstrip('.')} are not usable: {error}") from error
+
+
+def potential_name(job: Job) -> str:
+    """Return the name of the job's potential.
+
+    :raises BadJob: if it is not given as ``{"name": …}``.
+    """
+    potential = job.parameters["potential"]
+    name = potential.get("name")
+    if not isinstance(name, str) or set(potential) != {"name"}:
+        raise BadJob(
+            f"The parameter 'potential' of {job.verb.name} must be {{\"name\": …}} with the name of a potential only."
+        )
+    return name
 
 
 def expect_rows(output: PackedTable, n: int, who: str) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
-from crysgen_aiida.crystals.errors import BadJob
 from crysgen_aiida.worker.inputs import Inputs
 from crysgen_aiida.worker.job import Job
 from crysgen_aiida.worker.run import WorkerRun
-from crysgen_aiida.worker.verbs.common import expect_rows, make_settings, with_parents
+from crysgen_aiida.worker.verbs.common import expect_rows, make_settings, potential_name, with_parents
 
 
 def run(job: Job, inputs: Inputs, run: WorkerRun) -> dict[str, CrystalSet]:
@@ -19,15 +18,11 @@ def run(job: Job, inputs: Inputs, run: WorkerRun) -> dict[str, CrystalSet]:
     from crysgen_aiida.physics.selection import SelectionSpec
 
     parameters = job.parameters
-    potential = parameters["potential"].get("name")
-    unknown = sorted(set(parameters["potential"]) - {"name"})
-    if not isinstance(potential, str) or unknown:
-        raise BadJob("The parameter 'potential' of relax must be {\"name\": …} with the name of a potential only.")
     selection = parameters["selection"]
     crystals = inputs.crystals("crystals")
     relaxed = relax_set(
         crystals,
-        potential=potential,
+        potential=potential_name(job),
         spec=make_settings(RelaxSpec, parameters["relax"], "relax."),
         selection=None if selection is None else make_settings(SelectionSpec, selection, "selection."),
         run=run,
