@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -58,7 +59,8 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
     """
     if not len(crystals):
         raise EmptySet("There is no crystal to prepare a training set from: the input set has no rows.")
-    ok = crystals.ok
+    left_out = spec.data.keep.reasons(crystals)
+    ok = crystals.ok & np.array([why is None for why in left_out], dtype=bool)
     formulas = crystals.column("reduced_formula")
     split = split_formulas((f for f, usable in zip(formulas, ok, strict=True) if usable), spec.data.val_fraction, seed)
     labels = [
@@ -73,7 +75,7 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
         run.check_time()
         records: list[dict[str, Any]] = []
         for row in rows:
-            records += _spell_crystal(crystals, row, spec, seed, split)
+            records += _spell_crystal(crystals, row, left_out[row], spec, seed, split)
         return _pack(records, crystals, labels, discredited)
 
     result = run.map_rows("prepare", len(crystals), part, part_rows=spec.data.part_rows)
@@ -88,7 +90,7 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
 
 
 def _spell_crystal(
-    crystals: CrystalSet, row: int, spec: MatterGPTSpec, seed: int, split: Mapping[str, str]
+    crystals: CrystalSet, row: int, left_out: str | None, spec: MatterGPTSpec, seed: int, split: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     from crysgen_aiida.representations.slices.graphs import encode_net
 
@@ -96,6 +98,8 @@ def _spell_crystal(
     base: dict[str, Any] = {"parent_row": row, "reduced_formula": record["reduced_formula"], "copy": 0}
     if record["status"] != schema.STATUS_OK:
         return [{**base, "status": record["status"], "reason": record["reason"]}]
+    if left_out is not None:
+        return [{**base, "status": schema.STATUS_SKIPPED, "reason": left_out}]
     try:
         net = encode_net(crystals.structure(row), spec.slices)
     except SlicesError as error:

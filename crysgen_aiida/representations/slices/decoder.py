@@ -85,7 +85,7 @@ def decode(net: Net | str, spec: SlicesSpec = SlicesSpec()) -> Decoded:  # noqa:
     """
     if isinstance(net, str):
         net = parse(net, spec.strategy)
-    verdict = check(net, "strict")
+    verdict = check(net, "strict", duplicates=spec.duplicates)
     if not verdict.ok:
         raise SlicesError(verdict.reason or DISCONNECTED)
     net = net.without_duplicates()

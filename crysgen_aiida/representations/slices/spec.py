@@ -36,6 +36,8 @@ class SlicesSpec:
     :param angle_weight: weight of the angle terms against the bond terms.
     :param repulsion: well depth of the r^-12 repulsion between atoms that are not bonded; 0 turns it off.
     :param expand: largest factor on lattice lengths during optimisation is 1.01 times this.
+    :param duplicates: whether decoding tolerates a bond that is written twice; the published checker calls it edge
+        redundancy and refuses such strings where it is asked to (``dupli_check``).
     :param max_iterations: iterations of L-BFGS-B: a count, so that results do not depend on the machine's speed.
     :raises ImpossibleRequest: for a strategy, graph method or mode that does not exist.
     """
@@ -52,6 +54,7 @@ class SlicesSpec:
     repulsion: float = 0.01
     expand: float = 1.25
     max_iterations: int = 300
+    duplicates: bool = True
 
     def __post_init__(self) -> None:
         if self.strategy not in (1, 2, 3, 4):

@@ -31,6 +31,7 @@ def run(job: Job, inputs: Inputs, run: WorkerRun) -> dict[str, CrystalSet]:
         spec=make_settings(RelaxSpec, parameters["relax"], "relax."),
         selection=None if selection is None else make_settings(SelectionSpec, selection, "selection."),
         run=run,
+        known=inputs.known("known"),
         time_box_seconds=parameters["time_box_seconds"],
     )
     expect_rows(relaxed, len(crystals), "The relaxation")

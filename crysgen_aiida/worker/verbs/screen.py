@@ -24,6 +24,7 @@ def run(job: Job, inputs: Inputs, run: WorkerRun) -> dict[str, PropertyTable]:
         sequences=sequences,
         reference=inputs.reference("reference"),
         known=inputs.known("known"),
+        fingerprints=inputs.tables("fingerprints"),
         protocol=job.parameters["protocol"],
         requested=job.parameters["requested"],
         overrides=job.parameters["overrides"],
