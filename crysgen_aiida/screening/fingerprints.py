@@ -42,6 +42,9 @@ PART_ROWS = 32
 #: Settings of the site fingerprint besides its preset; no cut-off and no weight of electronegativity differences.
 SITE = {"distance_cutoffs": None, "x_diff_weight": 0}
 
+#: Denser crystals are no crystals, and the search for their neighbours does not end [A^3 per atom].
+MIN_VOLUME_PER_ATOM = 1.0
+
 INSTALL = "pip install 'crysgen-aiida[fingerprints]'"
 
 Cell = tuple[list[float], list[int], list[float]]  # lattice (9) [A], numbers (n), fractional coordinates (3 n)
@@ -167,6 +170,9 @@ def _fingerprint(cell: Cell) -> Result:
 
     lattice, numbers, frac = cell
     structure = Structure(Lattice(np.reshape(lattice, (3, 3))), numbers, np.reshape(frac, (-1, 3)))  # type: ignore[arg-type]
+    if structure.volume < MIN_VOLUME_PER_ATOM * len(structure):
+        per_atom = structure.volume / len(structure)
+        return None, f"it cannot be fingerprinted: {per_atom:.2g} A^3 per atom is below {MIN_VOLUME_PER_ATOM:g}"
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
