@@ -66,6 +66,7 @@ def inputs_of(sets: dict[str, Any]) -> Callable[..., dict[str, Any]]:
             "decode": {"generator_name": "exchange"},
             "relax": {"parameters": {"potential": {"name": "chgnet"}, "relax": {"fmax": 0.1}}},
             "screen": {"known": {"starter": sets["crystals"]}, "unrelaxed": sets["crystals"]},
+            "fingerprint": {"parameters": {"labelled": ["band_gap"]}},
             "reference": {"parameters": {"name": "mine"}},
         }
         return {**{label: sets[label] for label in BY_VERB[verb].SETS}, **extra[verb]}
