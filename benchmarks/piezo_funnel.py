@@ -102,7 +102,10 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
         "seed": asked.seed,
         "generator": {"uuid": generator.uuid, "parameters": generator.n_parameters, "val_loss": generator.val_loss},
         "reference": {"name": starter.reference.metadata.get("name"), "entries": starter.reference.n_rows},
-        "known": {"label": "starter", "rows": starter.dataset.n_rows},
+        "known": {
+            "crystals": starter.dataset.n_rows,
+            "formulas besides": starter.near_hull.n_rows if starter.near_hull is not None else 0,
+        },
         "support": supported(starter.generator if asked.generator else generator, asked.recipe[0]),
         "paper": dict(zip(("strings", "reconstructed", "new compositions", "candidates"), PAPER, strict=True)),
         "arms": arms,
@@ -131,6 +134,7 @@ def design(generator: Any, starter: Any, recipe: str, asked: argparse.Namespace)
         recipe=recipe,
         conditions={},
         known_sets={"starter": starter.dataset},
+        known_formulas=(starter.near_hull.uuid,) if starter.near_hull is not None else (),
         n=asked.n,
         seed=asked.seed,
         threads=asked.threads,
@@ -259,7 +263,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, list):
         return " ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in value)
     return str(value).replace("|", "\\|").replace("\n", " ")

@@ -106,7 +106,7 @@ class RelaxCalculation(WorkerCalculation):
     CACHE_VERSION = 2
     VERB = "relax"
     SETS: ClassVar = {"crystals": CrystalSetData}
-    NAMESPACES: ClassVar = {"known": CrystalSetData}
+    NAMESPACES: ClassVar = {"known": CrystalSetData, "known_formulas": ReferenceEnergiesData}
     OUTPUTS: ClassVar = {"crystals": CrystalSetData}
     PARAMETERS: ClassVar = {
         "potential": "name and settings of the potential, {'name': 'chgnet'}",
@@ -140,7 +140,11 @@ class ScreenCalculation(WorkerCalculation):
     VERB = "screen"
     SETS: ClassVar = {"crystals": CrystalSetData, "reference": ReferenceEnergiesData}
     OPTIONAL_SETS: ClassVar = {"unrelaxed": CrystalSetData, "sequences": SequenceSetData}
-    NAMESPACES: ClassVar = {"known": CrystalSetData, "fingerprints": PropertyTableData}
+    NAMESPACES: ClassVar = {
+        "known": CrystalSetData,
+        "known_formulas": ReferenceEnergiesData,
+        "fingerprints": PropertyTableData,
+    }
     OUTPUTS: ClassVar = {"table": PropertyTableData}
     PARAMETERS: ClassVar = {
         "protocol": "named set of definitions and thresholds",

@@ -16,6 +16,8 @@ from crysgen_aiida.cli.profiles import with_profile
 @click.option("--generator", "generator_id", metavar="GENERATOR", help="pk, uuid or label; the newest by default.")
 @click.option("--reference", "reference_id", metavar="NODE", help="Reference energies; the newest by default.")
 @click.option("--known", multiple=True, metavar="DATASET", help="Set that candidates must be new against; repeatable.")
+@click.option("--known-formulas", "formula_ids", multiple=True, metavar="REFERENCE",
+              help="Table whose formulas count as known too; repeatable.")  # fmt: skip
 @click.option("--fingerprints", "fingerprint_ids", multiple=True, metavar="TABLE",
               help="Fingerprints of crystals that candidates must be unlike; repeatable.")  # fmt: skip
 @click.option("--set", "conditions", multiple=True, metavar="CONDITION=VALUE", help="Target, e.g. piezo_max=7.5.")
@@ -32,9 +34,9 @@ from crysgen_aiida.cli.profiles import with_profile
 @format_option
 @with_profile
 def design(recipe: str | None, generator_id: str | None, reference_id: str | None, known: tuple[str, ...],
-           fingerprint_ids: tuple[str, ...], conditions: tuple[str, ...], n: int | None, promote: int | None,
-           seed: int, protocol: str, overrides: tuple[str, ...], threads: int | None, gpus: int, code: str | None,
-           label: str, wait: bool, fmt: str) -> None:  # fmt: skip
+           formula_ids: tuple[str, ...], fingerprint_ids: tuple[str, ...], conditions: tuple[str, ...],
+           n: int | None, promote: int | None, seed: int, protocol: str, overrides: tuple[str, ...],
+           threads: int | None, gpus: int, code: str | None, label: str, wait: bool, fmt: str) -> None:  # fmt: skip
     """Sample, decode, relax, screen, rank and promote crystals for a wish.
 
     The wish is a recipe, conditions given with --set, or both; how many training crystals lie near each target is
@@ -51,7 +53,8 @@ def design(recipe: str | None, generator_id: str | None, reference_id: str | Non
     asked = flat(conditions)
     generator, reference = find_generator(generator_id), find_reference(reference_id)
     builder = build(
-        generator, reference, recipe=recipe, conditions=asked, known=known, fingerprints=fingerprint_ids, n=n,
+        generator, reference, recipe=recipe, conditions=asked, known=known, known_formulas=formula_ids,
+        fingerprints=fingerprint_ids, n=n,
         n_promote=promote, seed=seed,
         protocol=protocol, overrides=nested(overrides), threads=threads, gpus=gpus, code=code,
     )  # fmt: skip
@@ -71,7 +74,8 @@ def design(recipe: str | None, generator_id: str | None, reference_id: str | Non
 
 
 def build(generator: Any, reference: Any, *, recipe: str | None, conditions: Mapping[str, Any],
-          known: tuple[str, ...] = (), fingerprints: tuple[str, ...] = (), n: int | None = None,
+          known: tuple[str, ...] = (), known_formulas: tuple[str, ...] = (),
+          fingerprints: tuple[str, ...] = (), n: int | None = None,
           n_promote: int | None = None, seed: int = 0,
           protocol: str = "fast", overrides: Mapping[str, Any] | None = None, threads: int | None = None,
           gpus: int = 0, code: str | None = None, known_sets: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
@@ -103,6 +107,7 @@ def build(generator: Any, reference: Any, *, recipe: str | None, conditions: Map
         recipe=recipe,
         conditions=wish,
         known=sets,
+        known_formulas=_formulas(known_formulas),
         fingerprints=fingerprints_for(sets, fingerprints, needed=needs(rules)[1]),
         n=n,
         n_promote=n_promote,
@@ -172,6 +177,14 @@ def tell_support(generator: Any, conditions: Mapping[str, Any]) -> list[dict[str
     for sentence in warnings_of(records, units):
         click.echo(f"Warning: {sentence}", err=True)
     return records
+
+
+def _formulas(texts: tuple[str, ...]) -> dict[str, Any]:
+    from crysgen_aiida.cli.nodes import load
+    from crysgen_aiida.data.packed import ReferenceEnergiesData
+
+    held = [load(text, ReferenceEnergiesData, "table of formulas") for text in texts]
+    return {f"formulas{i}": node for i, node in enumerate(held)}
 
 
 def _known(texts: tuple[str, ...], generator: Any) -> dict[str, Any]:

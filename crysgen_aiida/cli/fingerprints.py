@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,6 +31,12 @@ def fingerprints_for(
         return {f"set{i}": load(text, PropertyTableData, "table of fingerprints") for i, text in enumerate(asked)}
     if not needed:
         return {}
+    if find_spec("matminer") is None:
+        click.echo(
+            "Warning: matminer is not installed here; unless the worker has it, no candidate can pass the filter by "
+            "dissimilarity. See docs/how-to/install.md.",
+            err=True,
+        )
     found = {label: table for label, node in known.items() if (table := made_of(node) or shipped_of(node)) is not None}
     if lacking := sorted(set(known) - set(found)):
         nodes = ", ".join(str(known[label].pk) for label in lacking)

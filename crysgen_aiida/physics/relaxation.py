@@ -88,12 +88,14 @@ def relax_set(
     selection: SelectionSpec | None = None,
     run: Run,
     known: Mapping[str, CrystalSet] | None = None,
+    formulas: Mapping[str, frozenset[str]] | None = None,
     time_box_seconds: float | None = None,
 ) -> CrystalSet:
     """Relax a set of crystals, row for row.
 
     :param selection: which rows to relax; the others get status ``skipped`` and the rule as reason.
     :param known: sets that the selection may ask crystals to be new against, by label.
+    :param formulas: reduced formulas that it may ask them to be new against as well, by label.
     :param time_box_seconds: seconds after which the rows that are left get status ``timeout``: a safety net, since
         what it cuts off depends on the machine.
     :returns: relaxed crystals with ``energy_per_atom``, ``max_force``, ``max_stress``, ``converged``, ``n_steps``,
@@ -109,7 +111,7 @@ def relax_set(
     refusals: list[Refusal | None] = [None] * len(crystals)
     with _single_threaded(run):
         if selection is not None:
-            refusals = select_rows(crystals, selection, loaded, run, known)
+            refusals = select_rows(crystals, selection, loaded, run, known, formulas)
 
         def part(rows: range) -> CrystalSet:
             return _relax_part(crystals, rows, refusals, loaded, spec, run, deadline)

@@ -84,11 +84,6 @@ class SelectionSpec:
         }
         return tuple(gate for gate in dict.fromkeys((*self.order, *GATES)) if not off.get(gate, False))
 
-    @property
-    def needs_known(self) -> bool:
-        """Whether crystals are compared with known ones."""
-        return self.new_formula or self.new_structure
-
 
 @dataclass(frozen=True)
 class Refusal:
@@ -104,18 +99,20 @@ def select_rows(
     potential: LoadedPotential,
     run: Run,
     known: Mapping[str, CrystalSet] | None = None,
+    formulas: Mapping[str, frozenset[str]] | None = None,
 ) -> list[Refusal | None]:
     """Return for each row None if it is chosen, else why not.
 
     Ties are broken by the row, so the choice depends on the set alone.
 
     :param known: sets that ``new_formula`` and ``new_structure`` compare with, by label.
+    :param formulas: reduced formulas that ``new_formula`` compares with as well, by label.
     :raises ImpossibleRequest: if these are asked for without a set.
     """
-    if spec.needs_known and not known:
+    if (spec.new_structure and not known) or (spec.new_formula and not (known or formulas)):
         raise ImpossibleRequest("Crystals can only be new against known ones: give the job at least one known set.")
     geometry = [_geometry(crystals, row) for row in range(len(crystals))]
-    gates = _Gates(crystals, spec, potential, known or {})
+    gates = _Gates(crystals, spec, potential, known or {}, formulas or {})
     refusals = [gates.judge(row, held) for row, held in enumerate(geometry)]
     order = [row for row, refusal in enumerate(refusals) if refusal is None]
     if spec.energy_ranking and order:
@@ -125,18 +122,18 @@ def select_rows(
                 refusals[row] = Refusal(CHOICE, "not chosen: the potential gives no finite energy for it")
         order = sorted((r for r in order if refusals[r] is None), key=lambda r: (energies[r], r))
     chosen, per_formula = 0, dict[str, int]()
-    formulas = crystals.column("reduced_formula")
+    names = crystals.column("reduced_formula")
     for rank, row in enumerate(order):
-        seen = per_formula.get(formulas[row], 0)
+        seen = per_formula.get(names[row], 0)
         if spec.max_per_formula is not None and seen >= spec.max_per_formula:
-            why = f"not chosen: {seen} crystals of the formula {formulas[row]} are ranked before it"
+            why = f"not chosen: {seen} crystals of the formula {names[row]} are ranked before it"
             refusals[row] = Refusal(CHOICE, why)
         elif spec.n is not None and chosen >= spec.n:
             by = "one-shot formation energy" if spec.energy_ranking else "order of the rows"
             refusals[row] = Refusal(CHOICE, f"not chosen: rank {rank + 1} by {by}, and only {spec.n} are relaxed")
         else:
             chosen += 1
-            per_formula[formulas[row]] = seen + 1
+            per_formula[names[row]] = seen + 1
     return refusals
 
 
@@ -155,7 +152,12 @@ class _Gates:
     """The gates of a spec, ready to judge the rows of a set: each returns why a crystal does not pass, or None."""
 
     def __init__(
-        self, crystals: CrystalSet, spec: SelectionSpec, potential: LoadedPotential, known: Mapping[str, CrystalSet]
+        self,
+        crystals: CrystalSet,
+        spec: SelectionSpec,
+        potential: LoadedPotential,
+        known: Mapping[str, CrystalSet],
+        formulas: Mapping[str, frozenset[str]],
     ) -> None:
         self.crystals, self.spec, self.potential, self.known = crystals, spec, potential, known
         self.formulas = crystals.column("reduced_formula")
@@ -175,6 +177,7 @@ class _Gates:
             for row, (formula, there) in enumerate(zip(held.column("reduced_formula"), held.ok, strict=True)):
                 if there:
                     by_formula.setdefault(formula, []).append(row)
+        self._there = {**{label: set(held) for label, held in self._rows.items()}, **formulas}
 
     def judge(self, row: int, held: Geometry | None) -> Refusal | None:
         """Return which gate stops a crystal and why, None if none does."""
@@ -218,7 +221,7 @@ class _Gates:
 
     def _new_formula(self, row: int, held: Geometry) -> str | None:
         formula = self.formulas[row]
-        hits = [label for label in sorted(self.known) if formula in self._rows[label]]
+        hits = [label for label in sorted(self._there) if formula in self._there[label]]
         return f"the known set {' and '.join(map(repr, hits))} has the formula {formula}" if hits else None
 
     def _new_structure(self, row: int, held: Geometry) -> str | None:

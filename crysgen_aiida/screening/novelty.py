@@ -26,16 +26,23 @@ Columns = dict[pa.Field, list[Any]]
 _NO_SET, _NO_CRYSTAL = "no known set was given", "it was not judged: no valid crystal"
 
 
-def judge_formulas(formulas: Sequence[str | None], known: Mapping[str, CrystalSet]) -> Columns:
+def judge_formulas(
+    formulas: Sequence[str | None],
+    known: Mapping[str, CrystalSet],
+    more: Mapping[str, frozenset[str]] | None = None,
+) -> Columns:
     """Return ``new_formula`` and ``new_formula_against.<set>``: whether no known crystal has the reduced formula.
 
     :param formulas: of the crystals judged, None where there is none.
+    :param more: reduced formulas that are known without a crystal, by label.
     """
-    flag, columns, names = pa.bool_(), Columns(), sorted(known)
-    there = {
-        name: {f for f, ok in zip(known[name].column("reduced_formula"), known[name].ok, strict=True) if ok}
-        for name in names
+    flag, columns = pa.bool_(), Columns()
+    there: dict[str, frozenset[str]] = {
+        name: frozenset(f for f, ok in zip(held.column("reduced_formula"), held.ok, strict=True) if ok)
+        for name, held in known.items()
     }
+    there.update(more or {})
+    names = sorted(there)
     for name in names:
         verdict = [None if f is None else f not in there[name] for f in formulas]
         columns[pa.field(f"new_formula_against.{name}", flag)] = verdict

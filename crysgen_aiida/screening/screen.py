@@ -41,6 +41,7 @@ def screen_set(
     reference: ReferenceSet | None = None,
     known: Mapping[str, CrystalSet] | None = None,
     fingerprints: Mapping[str, PropertyTable] | None = None,
+    formulas: Mapping[str, frozenset[str]] | None = None,
     protocol: str = "mattergen",
     requested: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -53,6 +54,7 @@ def screen_set(
     :param reference: reference energies; without them there are no energies above anything.
     :param known: sets to be new against, by label (``training``, ``starter``…).
     :param fingerprints: site fingerprints of known crystals, by label; without them nothing is said of dissimilarity.
+    :param formulas: reduced formulas to be new against besides those of the known sets, by label.
     :param requested: conditions for the whole set, where the sequences do not say.
     :param overrides: settings of the protocol to change; it is then stamped as modified.
     :raises ImpossibleRequest: for an unknown protocol, setting or condition, or an input the protocol needs.
@@ -65,7 +67,7 @@ def screen_set(
     work = _Screening(crystals, unrelaxed, rules, run)
     table = work.judge_rows()
     columns = work.compare_energies(reference)
-    columns.update(work.match(table, known or {}, fingerprints or {}))
+    columns.update(work.match(table, known or {}, fingerprints or {}, formulas or {}))
     table = table.with_columns(columns)
     if rules.filters:
         table = table.with_columns(judge_filters(crystals, table, rules.filters))
@@ -76,6 +78,7 @@ def screen_set(
         aggregates=aggregate(crystals, table, rules, work.uniqueness),
         reference=reference.metadata.get("name", "unnamed") if reference is not None else "none",
         known={label: len(held) for label, held in sorted((known or {}).items())},
+        known_formulas={label: len(held) for label, held in sorted((formulas or {}).items())},
         fingerprints={label: int(held.ok.sum()) for label, held in sorted((fingerprints or {}).items())},
         wording=_wording(reference),
         surrogate=_surrogate_record(),
@@ -141,7 +144,11 @@ class _Screening:
         return False, f"its formation energy of {value:.3f} eV/atom is not below {limit:g}"
 
     def match(
-        self, table: PropertyTable, known: Mapping[str, CrystalSet], fingerprints: Mapping[str, PropertyTable]
+        self,
+        table: PropertyTable,
+        known: Mapping[str, CrystalSet],
+        fingerprints: Mapping[str, PropertyTable],
+        formulas: Mapping[str, frozenset[str]],
     ) -> dict[pa.Field, list[Any]]:
         """Return what follows from comparing crystals: ``unique``, ``new_formula``, ``novel``, ``dissimilar``."""
         valid = _both(table.column("valid_structure"), table.column("valid_composition"))
@@ -158,7 +165,7 @@ class _Screening:
             ],
         }
         held = zip(self.crystals.column("reduced_formula"), structures, strict=True)
-        columns.update(judge_formulas([None if s is None else f for f, s in held], known))
+        columns.update(judge_formulas([None if s is None else f for f, s in held], known, formulas))
         columns.update(judge_structures(structures, Known(known, self.rules.matcher), self.run))
         if fingerprints:
             columns.update(judge_dissimilarity(structures, fingerprints, self.rules.min_dissimilarity, self.run))

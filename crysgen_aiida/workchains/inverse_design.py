@@ -47,14 +47,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         spec.input("code", valid_type=orm.AbstractCode, help="The worker, for stages that name no code of their own.")
         spec.input("generator", valid_type=GeneratorData, help="The trained generator.")
         spec.input("reference", valid_type=ReferenceEnergiesData, help="What energies are judged against.")
-        spec.input_namespace("known", valid_type=CrystalSetData, dynamic=True, required=False, help="Known crystals.")
-        spec.input_namespace(
-            "fingerprints",
-            valid_type=PropertyTableData,
-            dynamic=True,
-            required=False,
-            help="Site fingerprints of known crystals, for protocols that ask how unlike them a candidate is.",
-        )
+        _define_known(spec)
         for name, value, text in (
             ("n", 256, "Number of sequences to sample."),
             ("seed", 0, "Seed of every stage."),
@@ -92,14 +85,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
             cls.rank,
             if_(cls.should_promote)(cls.promote),  # type: ignore[arg-type]
         )
-        spec.output("sequences", valid_type=SequenceSetData, help="What was sampled.")
-        spec.output("decoded", valid_type=CrystalSetData, help="The crystals as decoded.")
-        spec.output("crystals", valid_type=CrystalSetData, help="The relaxed crystals: their rows are the candidates.")
-        spec.output("table", valid_type=PropertyTableData, help="Verdicts and properties of the relaxed crystals.")
-        spec.output("decision", valid_type=DecisionData, help="The ranking.")
-        spec.output_namespace(
-            "structures", valid_type=orm.StructureData, dynamic=True, required=False, help="The best."
-        )
+        _define_outputs(spec)
         define_exit_codes(spec)
         spec.exit_code(
             420,
@@ -125,6 +111,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         recipe: str | None = None,
         conditions: Mapping[str, Any] | None = None,
         known: Mapping[str, CrystalSetData] | None = None,
+        known_formulas: Mapping[str, ReferenceEnergiesData] | None = None,
         fingerprints: Mapping[str, PropertyTableData] | None = None,
         n: int | None = None,
         n_promote: int | None = None,
@@ -137,6 +124,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
 
         :param overrides: settings by stage, in the form of the protocol files.
         :param options: ``metadata.options`` of every stage.
+        :param known_formulas: tables whose formulas a candidate must be new against as well.
         :param fingerprints: of known crystals, by label.
         :raises ImpossibleRequest: for an unknown protocol, recipe, setting or condition, or known crystals or
             fingerprints that the settings need and that are not given.
@@ -161,6 +149,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         builder = cls.get_builder()
         builder.code, builder.generator, builder.reference = code, generator, reference
         builder.known = dict(known or {})
+        builder.known_formulas = dict(known_formulas or {})
         builder.fingerprints = dict(fingerprints or {})
         builder.n = orm.Int(n if n is not None else held.get("n", settings["n"]))
         builder.n_promote = orm.Int(
@@ -198,6 +187,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         inputs.relax.crystals = self.ctx.decode.outputs.crystals
         if _compares(inputs.relax.parameters.get_dict() if "parameters" in inputs.relax else {}):
             inputs.relax.known = dict(self.inputs.get("known", {}))
+            inputs.relax.known_formulas = dict(self.inputs.get("known_formulas", {}))
         return ToContext(relax=self.submit(RelaxBaseWorkChain, **inputs))
 
     def screen(self) -> Any:
@@ -210,6 +200,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         job.unrelaxed = self.ctx.decode.outputs.crystals
         job.sequences = self.ctx.sample.outputs.sequences
         job.known = dict(self.inputs.get("known", {}))
+        job.known_formulas = dict(self.inputs.get("known_formulas", {}))
         job.fingerprints = dict(self.inputs.get("fingerprints", {}))
         asked = job.parameters.get_dict() if "parameters" in job else {}
         job.parameters = orm.Dict({**asked, "requested": self.inputs.conditions.get_dict()})
@@ -263,13 +254,50 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
 STAGES = ("sample", "decode", "relax", "screen")
 
 
+def _define_known(spec: Any) -> None:
+    """Define what candidates are compared with."""
+    spec.input_namespace("known", valid_type=CrystalSetData, dynamic=True, required=False, help="Known crystals.")
+    spec.input_namespace(
+        "known_formulas",
+        valid_type=ReferenceEnergiesData,
+        dynamic=True,
+        required=False,
+        help="Tables whose formulas are known as well, with or without a crystal.",
+    )
+    spec.input_namespace(
+        "fingerprints",
+        valid_type=PropertyTableData,
+        dynamic=True,
+        required=False,
+        help="Site fingerprints of known crystals, for protocols that ask how unlike them a candidate is.",
+    )
+
+
+def _define_outputs(spec: Any) -> None:
+    """Define what each stage of the line leaves."""
+    spec.output("sequences", valid_type=SequenceSetData, help="What was sampled.")
+    spec.output("decoded", valid_type=CrystalSetData, help="The crystals as decoded.")
+    spec.output("crystals", valid_type=CrystalSetData, help="The relaxed crystals: their rows are the candidates.")
+    spec.output("table", valid_type=PropertyTableData, help="Verdicts and properties of the relaxed crystals.")
+    spec.output("decision", valid_type=DecisionData, help="The ranking.")
+    spec.output_namespace("structures", valid_type=orm.StructureData, dynamic=True, required=False, help="The best.")
+
+
 def _expose_stages(spec: Any) -> None:
     """Expose what a stage can be told, less what the line itself hands it."""
     linked = {
         SampleBaseWorkChain: ("generator", "parameters"),
         DecodeBaseWorkChain: ("sequences", "generator_name"),
-        RelaxBaseWorkChain: ("crystals", "known"),
-        ScreenBaseWorkChain: ("crystals", "unrelaxed", "sequences", "reference", "known", "fingerprints"),
+        RelaxBaseWorkChain: ("crystals", "known", "known_formulas"),
+        ScreenBaseWorkChain: (
+            "crystals",
+            "unrelaxed",
+            "sequences",
+            "reference",
+            "known",
+            "known_formulas",
+            "fingerprints",
+        ),
     }
     for chain, given in linked.items():
         verb = chain._process_class.VERB

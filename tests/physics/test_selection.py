@@ -50,6 +50,9 @@ def test_known_formulas_and_known_structures_are_gates_of_their_own(
     by_formula = select_rows(given, SelectionSpec(**SPEC, new_formula=True), chgnet, InProcess(), known)
     assert [by_formula[row].gate for row in (1, 2)] == ["new_formula"] * 2
     assert by_formula[1].reason == "not chosen: the known set 'mine' has the formula ZnS"
+    listed = {"listed": frozenset(["AlN"])}
+    by_list = select_rows(given, SelectionSpec(**SPEC, new_formula=True), chgnet, InProcess(), None, listed)
+    assert [by_list[row] is None for row in (1, 2)] == [True, False]
     by_structure = select_rows(given, SelectionSpec(**SPEC, new_structure=True), chgnet, InProcess(), known)
     assert by_structure[1] is None, "zinc blende is not wurtzite"
     assert by_structure[2].reason == "not chosen: the same structure as row 1 of the known set 'mine'"

@@ -51,6 +51,9 @@ def test_a_formula_must_be_new_to_every_set_and_failed_rows_are_not_known(zoo: d
     assert found["new_formula_against.one"] == [False, True, True]
     assert found["new_formula_against.two"] == [True, False, True]
     assert found["new_formula"] == [False, False, True]
+    listed = by_name(judge_formulas(["ZnS", "NaCl"], {}, {"listed": frozenset(["ZnS"])}))
+    assert listed["new_formula"] == [False, True]
+    assert listed["new_formula_reason"][0] == "the known set 'listed' has the formula ZnS"
     assert by_name(judge_formulas(["NaCl"], {}))["new_formula_reason"] == ["no known set was given"]
 
 

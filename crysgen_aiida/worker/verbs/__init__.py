@@ -85,7 +85,7 @@ _ALL = (
         "relax crystals with a potential, atoms and cell",
         inputs={"crystals": "crystals"},
         output="crystals",
-        namespaces={"known": "crystals"},
+        namespaces={"known": "crystals", "known_formulas": "reference"},
         usable=("crystals",),
         parameters={
             "potential": Parameter(_MAPPING, {"name": "chgnet"}),
@@ -99,7 +99,7 @@ _ALL = (
         "judge crystals: validity, uniqueness, novelty, energy above the reference, conditions met",
         inputs={"crystals": "crystals", "reference": "reference"},
         optional={"unrelaxed": "crystals", "sequences": "sequences"},
-        namespaces={"known": "crystals", "fingerprints": "table"},
+        namespaces={"known": "crystals", "known_formulas": "reference", "fingerprints": "table"},
         output="table",
         parameters={
             "protocol": Parameter(_TEXT, "mattergen"),

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.errors import BadInput, CrysgenError
-from crysgen_aiida.crystals.table import PackedTable
+from crysgen_aiida.crystals.table import PackedTable, ReferenceSet
 from crysgen_aiida.generators.contract import Generator, GeneratorInfo, build_spec, get_generator
+from crysgen_aiida.worker.inputs import Inputs
 from crysgen_aiida.worker.job import Job
 
 T = TypeVar("T", bound=PackedTable)
@@ -33,6 +34,14 @@ def make_settings(cls: type, values: Mapping[str, Any], where: str) -> Any:
         return build_spec(cls, values, where)
     except (TypeError, ValueError) as error:
         raise BadInput(f"The settings {where.rstrip('.')} are not usable: {error}") from error
+
+
+def known_formulas(inputs: Inputs) -> dict[str, frozenset[str]]:
+    """Return the reduced formulas of the reference tables that crystals must be new against, by label."""
+    from crysgen_aiida.physics.reference import reduced_formulas
+
+    held = inputs.namespaces.get("known_formulas", {})
+    return {label: reduced_formulas(table) for label, table in held.items() if isinstance(table, ReferenceSet)}
 
 
 def expect_rows(output: PackedTable, n: int, who: str) -> None:
