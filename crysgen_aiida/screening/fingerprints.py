@@ -49,6 +49,7 @@ INSTALL = "pip install 'crysgen-aiida[fingerprints]'"
 
 Cell = tuple[list[float], list[int], list[float]]  # lattice (9) [A], numbers (n), fractional coordinates (3 n)
 Result = tuple[list[float] | None, str | None]  # fingerprint, or why there is none
+Maker = Callable[[list[Cell]], list[Result]]
 
 
 def method() -> str:
@@ -83,7 +84,7 @@ def fingerprint_set(crystals: CrystalSet, *, labelled: Iterable[str] = (), run: 
         )
     held = np.all([np.isfinite(crystals.values(name)) for name in asked], axis=0) if asked else None
 
-    with _pool(run.threads) as fingerprints:
+    with fingerprinter(run.threads) as fingerprints:
 
         def part(rows: range) -> PropertyTable:
             run.check_time()
@@ -96,17 +97,20 @@ def fingerprint_set(crystals: CrystalSet, *, labelled: Iterable[str] = (), run: 
     return table.with_metadata(method=made_by, settings=settings, labelled=list(asked))
 
 
-def fingerprints_of(structures: Sequence[Structure | None], threads: int = 1) -> list[Result]:
+def fingerprints_of(structures: Sequence[Structure | None], make: Maker | None = None) -> list[Result]:
     """Return the fingerprint of each crystal or the reason why there is none.
 
+    :param make: from :func:`fingerprinter`; by default they are made in this process.
     :raises NotInstalled: if matminer is not there.
     """
     method()
+    if make is None:
+        with fingerprinter(1) as made_here:
+            return fingerprints_of(structures, made_here)
     cells = [(k, _cell(s)) for k, s in enumerate(structures) if s is not None]
     results: list[Result] = [(None, "there is no crystal to compare")] * len(structures)
-    with _pool(threads if len(cells) > 1 else 1) as fingerprints:
-        for (k, _), result in zip(cells, fingerprints([c for _, c in cells]), strict=True):
-            results[k] = result
+    for (k, _), result in zip(cells, make([c for _, c in cells]), strict=True):
+        results[k] = result
     return results
 
 
@@ -144,7 +148,7 @@ class KnownFingerprints:
 
 
 @contextmanager
-def _pool(threads: int) -> Iterator[Callable[[list[Cell]], list[Result]]]:
+def fingerprinter(threads: int) -> Iterator[Maker]:
     """Yield what makes fingerprints: here, or in so many processes, each row on its own so that the result is equal."""
     if threads <= 1:
         yield lambda cells: [_fingerprint(cell) for cell in cells]
@@ -187,7 +191,7 @@ def _fingerprint(cell: Cell) -> Result:
 
 
 def _judge(
-    records: list[dict[str, Any]], held: list[bool], asked: tuple[str, ...], make: Callable[[list[Cell]], list[Result]]
+    records: list[dict[str, Any]], held: list[bool], asked: tuple[str, ...], make: Maker
 ) -> list[tuple[str, Result]]:
     """Return status and fingerprint of some rows."""
     found: dict[int, tuple[str, Result]] = {}
