@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
+# matminer asks for pandas below 3 in every release so far; what is used of it here never touches pandas
+FINGERPRINTS := matminer scikit-learn pymongo threadpoolctl
 
 .PHONY: quickstart test test-services lint docs clean
 
@@ -12,6 +14,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(FINGERPRINTS)
 	touch $@
 
 quickstart: $(VENV)/.installed  ## from nothing to a ranked list of candidates

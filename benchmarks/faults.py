@@ -299,7 +299,7 @@ def trained(code: Any) -> Any:
     from crysgen_aiida.data.packed import CrystalSetData
 
     cells = [Structure(Lattice.cubic(4.0), pair, [[0, 0, 0], [0.5, 0.5, 0.5]]) for pair in (["Cs", "Cl"], ["Tl", "Br"])]
-    common = {"code": code, "generator_name": orm.Str("substitution"), "metadata": {"options": {"device": "cpu"}}}
+    common = {"code": code, "generator_name": orm.Str("exchange"), "metadata": {"options": {"device": "cpu"}}}
     crystals = CrystalSetData.get_or_create(CrystalSet.from_structures(cells))
     prepared = run_get_node(PrepareCalculation, crystals=crystals, **common)[1]
     node = run_get_node(TrainCalculation, training_set=prepared.outputs.training_set, **common)[1]

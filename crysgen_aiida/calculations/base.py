@@ -156,7 +156,7 @@ class WorkerCalculation(CalcJob):
     def _setup_version_info(self) -> dict[str, Any]:
         info = super()._setup_version_info()
         held = self.node.base.attributes.get(self.KEY_CACHE_VERSION, {})
-        versions = code_versions(self._generator_name(), self._versioned_parameters())
+        versions = {**code_versions(self._generator_name(), self._versioned_parameters()), **self._versions()}
         self.node.base.attributes.set(self.KEY_CACHE_VERSION, {**held, **versions})
         return info
 
@@ -172,6 +172,10 @@ class WorkerCalculation(CalcJob):
     def _versioned_parameters(self) -> dict[str, Any]:
         """Return the parameters whose code has a version of its own."""
         return dict(self.inputs.parameters.get_dict())
+
+    def _versions(self) -> dict[str, str]:
+        """Return versions of further packages that decide the result."""
+        return {}
 
     def _generator_name(self) -> str | None:
         if self.NAMES_GENERATOR:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from aiida import orm
 
 from crysgen_aiida.calculations.base import WorkerCalculation
+from crysgen_aiida.calculations.versions import fingerprint_version
 from crysgen_aiida.crystals.errors import CrysgenError
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import (
@@ -122,9 +123,10 @@ class DecodeCalculation(WorkerCalculation):
 class RelaxCalculation(WorkerCalculation):
     """Relax atoms and cells with a potential; rows not selected are kept, with the rule that left them out."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "relax"
     SETS: ClassVar = {"crystals": CrystalSetData}
+    NAMESPACES: ClassVar = {"known": CrystalSetData, "known_formulas": ReferenceEnergiesData}
     OUTPUTS: ClassVar = {"crystals": CrystalSetData}
     PARAMETERS: ClassVar = {
         "potential": "name and settings of the potential, {'name': 'chgnet'}",
@@ -153,11 +155,15 @@ class RelaxCalculation(WorkerCalculation):
 class ScreenCalculation(WorkerCalculation):
     """Judge crystals by a named protocol: validity, uniqueness, novelty, energy, conditions met."""
 
-    CACHE_VERSION = 2
+    CACHE_VERSION = 3
     VERB = "screen"
     SETS: ClassVar = {"crystals": CrystalSetData, "reference": ReferenceEnergiesData}
     OPTIONAL_SETS: ClassVar = {"unrelaxed": CrystalSetData, "sequences": SequenceSetData}
-    NAMESPACES: ClassVar = {"known": CrystalSetData}
+    NAMESPACES: ClassVar = {
+        "known": CrystalSetData,
+        "known_formulas": ReferenceEnergiesData,
+        "fingerprints": PropertyTableData,
+    }
     OUTPUTS: ClassVar = {"table": PropertyTableData}
     PARAMETERS: ClassVar = {
         "protocol": "named set of definitions and thresholds",
@@ -167,6 +173,29 @@ class ScreenCalculation(WorkerCalculation):
 
     def _subject(self) -> str:
         return str(self.inputs.parameters.get_dict().get("protocol", "mattergen"))
+
+    def _versions(self) -> dict[str, str]:
+        return fingerprint_version() if self.inputs.get("fingerprints", None) else {}
+
+
+class FingerprintCalculation(WorkerCalculation):
+    """Make site fingerprints of known crystals; a row that cannot have one says why."""
+
+    CACHE_VERSION = 1
+    VERB = "fingerprint"
+    SETS: ClassVar = {"crystals": CrystalSetData}
+    OUTPUTS: ClassVar = {"table": PropertyTableData}
+    PARAMETERS: ClassVar = {"labelled": "properties; rows that lack one of them are skipped, none if absent"}
+
+    @classmethod
+    def validate_values(cls, values: Mapping[str, Any]) -> str | None:
+        labelled = values.get("labelled", [])
+        if not isinstance(labelled, (list, tuple)) or not all(isinstance(name, str) for name in labelled):
+            return f"labelled is {labelled!r}; give a list of names of properties, e.g. ['piezo_max']."
+        return None
+
+    def _versions(self) -> dict[str, str]:
+        return fingerprint_version()
 
 
 class ReferenceCalculation(WorkerCalculation):
@@ -198,6 +227,7 @@ BY_VERB: dict[str, type[WorkerCalculation]] = {
         DecodeCalculation,
         RelaxCalculation,
         ScreenCalculation,
+        FingerprintCalculation,
         ReferenceCalculation,
     )
 }

@@ -43,6 +43,14 @@ def generator_version(name: str) -> str:
         return UNKNOWN
 
 
+def fingerprint_version() -> dict[str, str]:
+    """Return the version of the package that makes fingerprints, as it joins the cache hash."""
+    try:
+        return {"fingerprints": f"matminer {distribution('matminer').version}"}
+    except PackageNotFoundError:
+        return {"fingerprints": UNKNOWN}
+
+
 @lru_cache(maxsize=16)
 def potential_version(name: str) -> str:
     """Return what identifies a potential: the version of its package and a hash of the weights shipped in it.

@@ -149,6 +149,37 @@ def show(dataset_id: str, fmt: str) -> None:
         emit(reasons)
 
 
+@dataset.command("fingerprint")
+@click.argument("dataset_id", metavar="DATASET")
+@click.option("--labelled", multiple=True, metavar="PROPERTY", help="Only rows with this label; repeatable.")
+@click.option("--threads", type=click.IntRange(1), help="Processes the worker may use.")
+@click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends.")
+@format_option
+@with_profile
+def fingerprint(dataset_id: str, labelled: tuple[str, ...], threads: int | None, code: str | None, wait: bool,
+                fmt: str) -> None:  # fmt: skip
+    """Make site fingerprints of a data set, so that designs can be asked to be unlike its crystals.
+
+    Takes about 0.2 s a crystal and core, can be resumed, and is kept as a table. Needs matminer where the worker runs.
+    """
+    from crysgen_aiida.cli.following import follow, require_ok
+    from crysgen_aiida.cli.submit import submit_verb
+
+    node = _load(dataset_id)
+    parameters = {"labelled": list(labelled)} if labelled else None
+    process = submit_verb("fingerprint", {"crystals": node}, parameters=parameters, threads=threads, code=code)
+    click.echo(f"Submitted fingerprints {process.pk}; follow them with `crysgen run status {process.pk}`.", err=True)
+    if not wait:
+        return
+    follow([process], "fingerprint", tell=lambda text: click.echo(f"  {text}", err=True))
+    require_ok([process])
+    table: Any = process.outputs["table"]
+    table.label = table.label or f"fingerprints of {node.label or node.uuid[:8]}"
+    record = {"pk": table.pk, "uuid": table.uuid, "rows": table.n_rows, "ok": table.n_ok}
+    emit_record({**record, "method": table.metadata.get("method")}, fmt)
+
+
 @dataset.command("usage")
 @click.argument("dataset_id", metavar="DATASET")
 @format_option

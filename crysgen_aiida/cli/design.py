@@ -16,6 +16,10 @@ from crysgen_aiida.cli.profiles import with_profile
 @click.option("--generator", "generator_id", metavar="GENERATOR", help="pk, uuid or label; the newest by default.")
 @click.option("--reference", "reference_id", metavar="NODE", help="Reference energies; the newest by default.")
 @click.option("--known", multiple=True, metavar="DATASET", help="Set that candidates must be new against; repeatable.")
+@click.option("--known-formulas", "formula_ids", multiple=True, metavar="REFERENCE",
+              help="Table whose formulas count as known too; repeatable.")  # fmt: skip
+@click.option("--fingerprints", "fingerprint_ids", multiple=True, metavar="TABLE",
+              help="Fingerprints of crystals that candidates must be unlike; repeatable.")  # fmt: skip
 @click.option("--set", "conditions", multiple=True, metavar="CONDITION=VALUE", help="Target, e.g. piezo_max=7.5.")
 @click.option("--n", type=click.IntRange(1), help="Sequences to sample.")
 @click.option("--promote", type=click.IntRange(0), help="Best candidates to make structures of.")
@@ -30,9 +34,9 @@ from crysgen_aiida.cli.profiles import with_profile
 @format_option
 @with_profile
 def design(recipe: str | None, generator_id: str | None, reference_id: str | None, known: tuple[str, ...],
-           conditions: tuple[str, ...], n: int | None, promote: int | None, seed: int, protocol: str,
-           overrides: tuple[str, ...], threads: int | None, gpus: int, code: str | None, label: str, wait: bool,
-           fmt: str) -> None:  # fmt: skip
+           formula_ids: tuple[str, ...], fingerprint_ids: tuple[str, ...], conditions: tuple[str, ...],
+           n: int | None, promote: int | None, seed: int, protocol: str, overrides: tuple[str, ...],
+           threads: int | None, gpus: int, code: str | None, label: str, wait: bool, fmt: str) -> None:  # fmt: skip
     """Sample, decode, relax, screen, rank and promote crystals for a wish.
 
     The wish is a recipe, conditions given with --set, or both; how many training crystals lie near each target is
@@ -49,11 +53,13 @@ def design(recipe: str | None, generator_id: str | None, reference_id: str | Non
     asked = flat(conditions)
     generator, reference = find_generator(generator_id), find_reference(reference_id)
     builder = build(
-        generator, reference, recipe=recipe, conditions=asked, known=known, n=n, n_promote=promote, seed=seed,
+        generator, reference, recipe=recipe, conditions=asked, known=known, known_formulas=formula_ids,
+        fingerprints=fingerprint_ids, n=n,
+        n_promote=promote, seed=seed,
         protocol=protocol, overrides=nested(overrides), threads=threads, gpus=gpus, code=code,
     )  # fmt: skip
     builder.metadata.label = label or recipe or "design"
-    tell_support(generator, builder.conditions.get_dict())
+    supported = tell_support(generator, builder.conditions.get_dict())
     process = checked(builder)
     click.echo(f"Submitted design {process.pk}; follow it with `crysgen run status {process.pk}`.", err=True)
     if wait:
@@ -63,18 +69,22 @@ def design(recipe: str | None, generator_id: str | None, reference_id: str | Non
         require_ok([process])
         sync_afterwards()
         click.echo(f"Done; see `crysgen candidate rank {process.pk}`.", err=True)
-    emit_record({"pk": process.pk, "uuid": process.uuid, "label": process.label}, fmt)
+    record = {"pk": process.pk, "uuid": process.uuid, "label": process.label}
+    emit_record({**record, "support": supported} if fmt == "json" else record, fmt)
 
 
 def build(generator: Any, reference: Any, *, recipe: str | None, conditions: Mapping[str, Any],
-          known: tuple[str, ...] = (), n: int | None = None, n_promote: int | None = None, seed: int = 0,
+          known: tuple[str, ...] = (), known_formulas: tuple[str, ...] = (),
+          fingerprints: tuple[str, ...] = (), n: int | None = None,
+          n_promote: int | None = None, seed: int = 0,
           protocol: str = "fast", overrides: Mapping[str, Any] | None = None, threads: int | None = None,
           gpus: int = 0, code: str | None = None, known_sets: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
     """Return the builder of a design. Conditions given here are laid over the recipe's."""
     from aiida import orm
 
+    from crysgen_aiida.cli.fingerprints import fingerprints_for
     from crysgen_aiida.cli.setup import default_code
-    from crysgen_aiida.workchains.inverse_design import InverseDesignWorkChain
+    from crysgen_aiida.workchains.inverse_design import InverseDesignWorkChain, needs, recipe_settings
     from crysgen_aiida.workchains.protocols import load_recipe
 
     wish = {**(load_recipe(recipe)["conditions"] if recipe else {}), **conditions}
@@ -88,6 +98,7 @@ def build(generator: Any, reference: Any, *, recipe: str | None, conditions: Map
     if options:
         options["resources"] = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
     sets = dict(known_sets or {}) or _known(known, generator)
+    rules = recipe_settings(generator, protocol=protocol, recipe=recipe, overrides=overrides)
     return InverseDesignWorkChain.get_builder_from_protocol(
         orm.load_code(code) if code else default_code(),
         generator,
@@ -96,6 +107,8 @@ def build(generator: Any, reference: Any, *, recipe: str | None, conditions: Map
         recipe=recipe,
         conditions=wish,
         known=sets,
+        known_formulas=_formulas(known_formulas),
+        fingerprints=fingerprints_for(sets, fingerprints, needed=needs(rules)[1]),
         n=n,
         n_promote=n_promote,
         seed=seed,
@@ -140,24 +153,38 @@ def tell_support(generator: Any, conditions: Mapping[str, Any]) -> list[dict[str
 
     from crysgen_aiida.cli.output import readable
     from crysgen_aiida.crystals.properties import PROPERTIES
-    from crysgen_aiida.store.support import support, training_set_of
+    from crysgen_aiida.store.support import support, training_set_of, warnings_of
 
     training = training_set_of(generator)
     if training is None:
         click.echo("The generator's training set is not in the graph: its support of the targets is unknown.", err=True)
         return []
     records = support(training.to_frame(), conditions)
+    units = {name: PROPERTIES[name].unit for name in conditions if name in PROPERTIES}
     rows = []
     for record in records:
-        unit = PROPERTIES[record["condition"]].unit if record["condition"] in PROPERTIES else ""
+        unit = units.get(record["condition"], "")
         row = {"asked for": record["condition"], "target": f"{readable(record['target'])} {unit}".strip()}
         row["near it in training"] = f"{readable(record.get('near'))} of {readable(record.get('labelled'))} labelled"
         if record.get("min") is not None:
+            row["at or beyond it"] = readable(record["beyond"])
+            row["percentile"] = f"{record['percentile']:.1f}"
             row["range"] = f"{readable(record['min'])} … {readable(record['median'])} … {readable(record['max'])}"
+            row["extreme"] = " ".join(f"{value:.4g}" for value in record["extreme"])
         row["note"] = record.get("note", "")
         rows.append(row)
     click.echo(tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), err=True)
+    for sentence in warnings_of(records, units):
+        click.echo(f"Warning: {sentence}", err=True)
     return records
+
+
+def _formulas(texts: tuple[str, ...]) -> dict[str, Any]:
+    from crysgen_aiida.cli.nodes import load
+    from crysgen_aiida.data.packed import ReferenceEnergiesData
+
+    held = [load(text, ReferenceEnergiesData, "table of formulas") for text in texts]
+    return {f"formulas{i}": node for i, node in enumerate(held)}
 
 
 def _known(texts: tuple[str, ...], generator: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def generator() -> None:
 @generator.command("train")
 @click.argument("dataset", metavar="DATASET")
 @click.option("--generator", "name", default="mattergpt", show_default=True, help="Name of the system.")
+@click.option("--recipe", help="Train as a recipe says: its preset and which rows to learn from.")
 @click.option("--preset", help="Named settings, e.g. tiny, small, starter, paper.")
 @click.option("--protocol", default="balanced", show_default=True, help="fast, balanced or paper.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of the spec; repeatable.")
@@ -31,9 +32,9 @@ def generator() -> None:
 @click.option("--label", default="", help="Name to call the generator by.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends.")
 @with_profile
-def train(dataset: str, name: str, preset: str | None, protocol: str, settings: tuple[str, ...], seed: int,
-          threads: int | None, gpus: int, start_from: str | None, code: str | None, label: str,
-          wait: bool) -> None:  # fmt: skip
+def train(dataset: str, name: str, recipe: str | None, preset: str | None, protocol: str,
+          settings: tuple[str, ...], seed: int, threads: int | None, gpus: int, start_from: str | None,
+          code: str | None, label: str, wait: bool) -> None:  # fmt: skip
     """Train a generator on DATASET (pk, uuid or label of a data set)."""
     from aiida import orm
 
@@ -55,6 +56,7 @@ def train(dataset: str, name: str, preset: str | None, protocol: str, settings: 
         load(dataset, CrystalSetData, "data set"),
         protocol=protocol,
         generator=name,
+        recipe=recipe,
         preset=preset,
         spec=spec or None,
         seed=seed,

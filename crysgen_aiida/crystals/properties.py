@@ -81,6 +81,12 @@ _PROPERTIES = (
     Property("density", "g/cm^3", "Mass density."),
     Property("max_force", "eV/A", "Largest force on an atom.", better="lower"),
     Property("max_stress", "GPa", "Largest absolute component of the stress tensor.", better="lower"),
+    Property(
+        "dissimilarity",
+        "1",
+        "Least Euclidean distance of the statistics of its site fingerprints to those of the known crystals.",
+        better="higher",
+    ),
     Property("min_distance", "A", "Shortest interatomic distance, periodic images included.", better="higher"),
 )
 

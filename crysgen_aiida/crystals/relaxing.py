@@ -20,7 +20,10 @@ Start = tuple[Floats, Ints, Floats]
 
 @dataclass(frozen=True)
 class Relaxed:
-    """How one crystal ended: a geometry with its energy, or the reason why there is none."""
+    """How one crystal ended: a geometry with its energy, or the reason why there is none.
+
+    :ivar gate: the gate that kept it from being relaxed at all, if one did.
+    """
 
     status: str
     reason: str | None = None
@@ -32,6 +35,7 @@ class Relaxed:
     converged: bool | None = None
     n_steps: int | None = None
     volume_change: float | None = None
+    gate: str | None = None
 
 
 class Relaxer(Protocol):

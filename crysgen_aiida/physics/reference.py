@@ -303,6 +303,13 @@ def e_above_reference(
     }
 
 
+def reduced_formulas(reference: ReferenceSet) -> frozenset[str]:
+    """Return the reduced formulas of the entries, which may have no crystals: what is known to exist in some form."""
+    from pymatgen.core import Composition
+
+    return frozenset(str(Composition(formula).reduced_formula) for formula in set(reference.column("formula")))
+
+
 def _settled(value: float) -> float:
     """Return zero for what is zero but for the rounding of the solver: on the hull is not above it."""
     return 0.0 if abs(value) < 1e-9 else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA, CellBatch, Floats
 from crysgen_aiida.physics.fire import Fire
 from crysgen_aiida.physics.potentials import LoadedPotential, load_potential
-from crysgen_aiida.physics.selection import SelectionSpec, select_rows
+from crysgen_aiida.physics.selection import Refusal, SelectionSpec, select_rows
 
 #: Rows of one finished part. Fixed: a resumed run must cut the set at the same places.
 PART_ROWS = 32
@@ -68,15 +68,20 @@ def relax_set(
     spec: RelaxSpec | None = None,
     selection: SelectionSpec | None = None,
     run: Run,
+    known: Mapping[str, CrystalSet] | None = None,
+    formulas: Mapping[str, frozenset[str]] | None = None,
     time_box_seconds: float | None = None,
 ) -> CrystalSet:
     """Relax a set of crystals, row for row.
 
     :param selection: which rows to relax; the others get status ``skipped`` and the rule as reason.
+    :param known: sets that the selection may ask crystals to be new against, by label.
+    :param formulas: reduced formulas that it may ask them to be new against as well, by label.
     :param time_box_seconds: seconds after which the rows that are left get status ``timeout``: a safety net, since
         what it cuts off depends on the machine.
-    :returns: relaxed crystals with ``energy_per_atom``, ``max_force``, ``max_stress``, ``converged``, ``n_steps`` and
-        ``volume_change``; the metadata records potential, checkpoint hash and settings.
+    :returns: relaxed crystals with ``energy_per_atom``, ``max_force``, ``max_stress``, ``converged``, ``n_steps``,
+        ``volume_change`` and, of skipped rows, ``gate``: that of the selection, or ``choice``; the metadata
+        records potential, checkpoint hash and settings, the gates in their order among them.
     :raises ImpossibleRequest: if the potential is not registered.
     :raises NotInstalled: if its package is missing.
     :raises OutOfMemory: if a batch does not fit; a smaller ``batch_scale`` of the run helps.
@@ -84,13 +89,13 @@ def relax_set(
     spec = spec or RelaxSpec()
     deadline = None if time_box_seconds is None else time.monotonic() + time_box_seconds
     loaded = load_potential(potential, run.device)
-    reasons: list[str | None] = [None] * len(crystals)
+    refusals: list[Refusal | None] = [None] * len(crystals)
     with single_threaded(run):
         if selection is not None:
-            reasons = select_rows(crystals, selection, loaded, run)
+            refusals = select_rows(crystals, selection, loaded, run, known, formulas)
 
         def part(rows: range) -> CrystalSet:
-            return _relax_part(crystals, rows, reasons, loaded, spec, run, deadline)
+            return _relax_part(crystals, rows, refusals, loaded, spec, run, deadline)
 
         relaxed = run.map_rows("relax", len(crystals), part, part_rows=PART_ROWS)
     left = relaxed.column("status").count(schema.STATUS_TIMEOUT)
@@ -100,7 +105,7 @@ def relax_set(
         method=loaded.info.method,
         potential=loaded.record(),
         relax_spec=asdict(spec),
-        selection=asdict(selection) if selection is not None else "none",
+        selection={**asdict(selection), "gates": selection.gates} if selection is not None else "none",
     )
 
 
@@ -262,7 +267,7 @@ def _evaluate(loaded: LoadedPotential, batch: CellBatch) -> Any:
 def _relax_part(
     crystals: CrystalSet,
     rows: range,
-    reasons: list[str | None],
+    refusals: list[Refusal | None],
     loaded: LoadedPotential,
     spec: RelaxSpec,
     run: Run,
@@ -275,8 +280,8 @@ def _relax_part(
         record = crystals.get(row)
         if record["status"] != schema.STATUS_OK or record["lattice"] is None:
             results[row] = Relaxed(schema.STATUS_FAILED, f"there is no crystal to relax: {record['reason']}")
-        elif reasons[row] is not None:
-            results[row] = Relaxed(schema.STATUS_SKIPPED, reasons[row])
+        elif (refusal := refusals[row]) is not None:
+            results[row] = Relaxed(schema.STATUS_SKIPPED, refusal.reason, gate=refusal.gate)
         elif not loaded.info.covers(record["numbers"]):
             results[row] = Relaxed(
                 schema.STATUS_FAILED, f"{loaded.info.method} does not cover all elements of {record['reduced_formula']}"
@@ -326,6 +331,7 @@ def _pack(crystals: CrystalSet, rows: range, results: list[Relaxed], method: str
             pa.field("converged", pa.bool_()): [r.converged for r in results],
             pa.field("n_steps", pa.int32()): [r.n_steps for r in results],
             pa.field("volume_change", pa.float64()): [r.volume_change for r in results],
+            pa.field("gate", pa.string()): [r.gate for r in results],
         },
     )
     status = pa.array([r.status for r in results], type=pa.string())

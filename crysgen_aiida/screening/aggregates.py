@@ -14,6 +14,8 @@ from crysgen_aiida.screening.statistics import rate
 from crysgen_aiida.screening.uniqueness import Uniqueness
 
 _PLAIN = ("valid_structure", "valid_composition", "unique", "novel", "near_reference", "piezo_allowed", "piezo_active")
+#: Verdicts that not every protocol or set of inputs gives.
+_MORE = ("new_formula", "dissimilar", "below_elements", "passed")
 
 
 def aggregate(
@@ -28,6 +30,7 @@ def aggregate(
     status = crystals.column("status")
     submitted = [s != schema.STATUS_SKIPPED for s in status]
     held: dict[str, list[bool | None]] = {name: table.column(name) for name in (*_PLAIN, "semiconductor")}
+    held.update({name: table.column(name) for name in _MORE if name in table.columns})
     valid = [a is True and b is True for a, b in zip(held["valid_structure"], held["valid_composition"], strict=True)]
     base = valid if rules.denominator == "valid" else submitted
     n_base, n_submitted = sum(base), sum(submitted)
@@ -41,7 +44,7 @@ def aggregate(
         found["converged"] = {**rate(crystals.column("converged"), n_submitted), "of": "submitted"}
     for name in ("valid_structure", "valid_composition"):
         found[name] = {**rate(held[name], n_submitted), "of": "submitted"}
-    for name in [c for c in table.columns if c.startswith("novel_against.")]:
+    for name in [c for c in table.columns if c.startswith(("novel_against.", "new_formula_against."))]:
         held[name] = table.column(name)
     for name in [n for n in held if n not in ("valid_structure", "valid_composition")]:
         found[name] = {**rate(_among(held[name], base), n_base), "of": of}

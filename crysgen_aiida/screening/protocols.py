@@ -62,6 +62,23 @@ class MatcherRule:
     scale: bool = True
 
 
+#: What a protocol may filter by, and what passes. All but ``converged`` are verdicts of the screening itself.
+FILTERS: Mapping[str, str] = {
+    "converged": "the relaxation ended by its force threshold, not by its number of steps",
+    "valid_structure": "distances, volume and density are plausible",
+    "valid_composition": "oxidation states exist that make the composition neutral (SMACT)",
+    "piezo_allowed": "no inversion centre and not class 432, at both tolerances",
+    "piezo_active": "piezo_allowed, and the gap by the surrogate is large enough for an insulator",
+    "unique": "the first of equal crystals of the run",
+    "new_formula": "no known crystal has its reduced formula",
+    "novel": "no known crystal matches it",
+    "dissimilar": "the sites of all known crystals are unlike its own",
+    "below_elements": "its formation energy is below the limit",
+    "near_reference": "its energy above the reference is within the limit, a lower bound on the energy above the hull",
+    "semiconductor": "the gap by the surrogate is within the limits",
+}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How a set is judged.
@@ -75,8 +92,12 @@ class Protocol:
     :param near_first: whether uniqueness and novelty are counted among near rows only (order of lemat).
     :param min_gap: a gap above this [eV] makes a semiconductor.
     :param max_gap: and one up to this; the surrogate's gap decides.
+    :param formation_energy_limit: rows of lower formation energy [eV/atom] are ``below_elements``.
+    :param min_dissimilarity: rows at least so far from the fingerprints of the known crystals are ``dissimilar``.
     :param tolerances: within which a requested value is met, by property, in its unit.
     :param symprecs: [A], both recorded.
+    :param filters: verdicts, in order, that a crystal must all pass; ``passed`` and ``stopped_by`` say whether it does
+        and which is the first that it does not. What is unknown does not pass.
     :param notes: what differs from the published evaluation.
     """
 
@@ -92,12 +113,21 @@ class Protocol:
     near_first: bool = False
     min_gap: float = 0.1
     max_gap: float = 4.0
+    formation_energy_limit: float = 0.0
+    min_dissimilarity: float = 0.75
     tolerances: Mapping[str, float] = field(
         default_factory=lambda: {"formation_energy_per_atom": 0.3, "band_gap": 0.47, "e_above_reference": 0.1}
     )
     symprecs: tuple[float, float] = (0.01, 0.1)
+    filters: tuple[str, ...] = ()
     citation: str = ""
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.filters if name not in FILTERS]:
+            raise ImpossibleRequest(
+                f"There is no filter {', '.join(map(repr, unknown))}; a protocol filters by {', '.join(FILTERS)}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -105,6 +135,7 @@ class Protocol:
         return values
 
 
+_PIEZO_PAPER = "C. Zhang et al., Appl. Phys. Lett. 126, 111901 (2025)"
 _REFERENCE_NOTE = "energies and hull are those of the reference given, by one potential; the published one differs"
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -152,6 +183,34 @@ PROTOCOLS: dict[str, Protocol] = {
             tolerances={"formation_energy_per_atom": 0.3, "band_gap": 0.47},
             citation="MatterGPT, arXiv:2408.07608, and its piezoelectric study",
             notes=(_REFERENCE_NOTE, "band gap by the CGCNN surrogate instead of DFT"),
+        ),
+        Protocol(
+            name="piezo",
+            e_above_limit=0.5,
+            composition=CompositionRule(alloys=False),
+            filters=(
+                "valid_structure",
+                "valid_composition",
+                "piezo_allowed",
+                "unique",
+                "novel",
+                "near_reference",
+                "semiconductor",
+            ),
+            citation=_PIEZO_PAPER,
+            notes=(_REFERENCE_NOTE, "band gap by the CGCNN surrogate, mean error 0.47 eV on non-metals"),
+        ),
+        Protocol(
+            name="piezo-paper",
+            e_above_limit=0.5,
+            composition=CompositionRule(alloys=False),
+            filters=("new_formula", "dissimilar", "below_elements", "near_reference", "semiconductor"),
+            citation=_PIEZO_PAPER,
+            notes=(
+                _REFERENCE_NOTE,
+                "band gap by the CGCNN surrogate instead of ALIGNN; the published window is not stated",
+                "new formulas and dissimilarity against the known sets given, not the whole Materials Project",
+            ),
         ),
     )
 }

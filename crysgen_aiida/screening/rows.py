@@ -114,12 +114,22 @@ def _judge(
         "band_gap": gap.band_gap,
         "is_metal_probability": gap.metal_probability,
         "band_gap_reason": gap.reason,
-        "semiconductor": None if gap.band_gap is None else rules.min_gap < gap.band_gap <= rules.max_gap,
+        **_semiconductor(gap, rules),
         "piezo_allowed": gate.allowed,
         "piezo_active": gate.active,
         "piezo_reason": gate.reason,
         "rmsd_to_relaxed": _rmsd(crystals, unrelaxed, row),
     }
+
+
+def _semiconductor(gap: Gap, rules: Protocol) -> dict[str, Any]:
+    if gap.band_gap is None:
+        return {"semiconductor": None, "semiconductor_reason": gap.reason}
+    if rules.min_gap < gap.band_gap <= rules.max_gap:
+        return {"semiconductor": True, "semiconductor_reason": None}
+    side = f"not above {rules.min_gap:g}" if gap.band_gap <= rules.min_gap else f"above {rules.max_gap:g}"
+    why = "it is predicted a metal" if gap.band_gap == 0 else f"the gap of {gap.band_gap:.2f} eV is {side} eV"
+    return {"semiconductor": False, "semiconductor_reason": f"{why} ({METHOD})"}
 
 
 def _rmsd(crystals: CrystalSet, unrelaxed: CrystalSet | None, row: int) -> float | None:
@@ -169,6 +179,7 @@ def _table(rows: range, judged: list[dict[str, Any]], rules: Protocol) -> Proper
         schema.property_field("is_metal_probability", METHOD),
         pa.field("band_gap_reason", text),
         pa.field("semiconductor", flag),
+        pa.field("semiconductor_reason", text),
         pa.field("piezo_allowed", flag),
         pa.field("piezo_active", flag, metadata={"min_gap": f"{rules.min_gap:g} eV"}),
         pa.field("piezo_reason", text),

@@ -19,6 +19,8 @@ from crysgen_aiida.crystals.run import InProcess, Run
 from crysgen_aiida.crystals.table import PropertyTable, ReferenceSet, SequenceSet
 from crysgen_aiida.screening.aggregates import aggregate
 from crysgen_aiida.screening.conditions import judge_condition, judge_conditions, requested_of_rows
+from crysgen_aiida.screening.filters import judge_filters
+from crysgen_aiida.screening.novelty import judge_dissimilarity, judge_formulas, judge_structures
 from crysgen_aiida.screening.protocols import Protocol, get_protocol
 from crysgen_aiida.screening.uniqueness import Known, Uniqueness, judge_uniqueness
 
@@ -38,6 +40,8 @@ def screen_set(
     sequences: SequenceSet | None = None,
     reference: ReferenceSet | None = None,
     known: Mapping[str, CrystalSet] | None = None,
+    fingerprints: Mapping[str, PropertyTable] | None = None,
+    formulas: Mapping[str, frozenset[str]] | None = None,
     protocol: str = "mattergen",
     requested: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -49,6 +53,8 @@ def screen_set(
     :param sequences: what was decoded into ``unrelaxed``; its ``target.*`` columns are what was requested.
     :param reference: reference energies; without them there are no energies above anything.
     :param known: sets to be new against, by label (``training``, ``starter``…).
+    :param fingerprints: site fingerprints of known crystals, by label; without them nothing is said of dissimilarity.
+    :param formulas: reduced formulas to be new against besides those of the known sets, by label.
     :param requested: conditions for the whole set, where the sequences do not say.
     :param overrides: settings of the protocol to change; it is then stamped as modified.
     :raises ImpossibleRequest: for an unknown protocol, setting or condition, or an input the protocol needs.
@@ -61,8 +67,10 @@ def screen_set(
     work = _Screening(crystals, unrelaxed, rules, run)
     table = work.judge_rows()
     columns = work.compare_energies(reference)
-    columns.update(work.match(table, Known(known or {}, rules.matcher)))
+    columns.update(work.match(table, known or {}, fingerprints or {}, formulas or {}))
     table = table.with_columns(columns)
+    if rules.filters:
+        table = table.with_columns(judge_filters(crystals, table, rules.filters))
     asked = requested_of_rows(crystals, unrelaxed, sequences, requested or {})
     table = table.with_columns(_judge_requests(crystals, table, asked, rules))
     return table.with_metadata(
@@ -70,6 +78,8 @@ def screen_set(
         aggregates=aggregate(crystals, table, rules, work.uniqueness),
         reference=reference.metadata.get("name", "unnamed") if reference is not None else "none",
         known={label: len(held) for label, held in sorted((known or {}).items())},
+        known_formulas={label: len(held) for label, held in sorted((formulas or {}).items())},
+        fingerprints={label: int(held.ok.sum()) for label, held in sorted((fingerprints or {}).items())},
         wording=_wording(reference),
         surrogate=_surrogate_record(),
     )
@@ -102,50 +112,63 @@ class _Screening:
             return {
                 pa.field("reference_reason", pa.string()): ["no reference was given"] * n,
                 pa.field("near_reference", pa.bool_()): [None] * n,
+                pa.field("below_elements", pa.bool_()): [None] * n,
             }
         columns = e_above_reference(self.crystals, reference)
-        above = next(values for f, values in columns.items() if f.name == "e_above_reference")
-        columns[pa.field("near_reference", pa.bool_())] = [self._near(value) for value in above]
+        held = {f.name: values for f, values in columns.items()}
+        name, why = reference.metadata.get("name", "the reference"), held["reference_reason"]
+        near = [self._near(value, name) for value in held["e_above_reference"]]
+        below = [self._below(value) for value in held["formation_energy_per_atom"]]
+        for label, verdicts in (("near_reference", near), ("below_elements", below)):
+            columns[pa.field(label, pa.bool_())] = [verdict for verdict, _ in verdicts]
+            reasons = [w if v is None else r for (v, r), w in zip(verdicts, why, strict=True)]
+            columns[pa.field(f"{label}_reason", pa.string())] = reasons
         return columns
 
-    def _near(self, value: float | None) -> bool | None:
+    def _near(self, value: float | None, reference: str) -> tuple[bool | None, str | None]:
+        limit, floor = self.rules.e_above_limit, self.rules.e_above_floor
         if value is None:
-            return None
-        floor = self.rules.e_above_floor
-        return value <= self.rules.e_above_limit and (floor is None or value > floor)
+            return None, None
+        if value > limit:
+            return False, f"{value:.3f} eV/atom above {reference}, over the limit of {limit:g}"
+        if floor is not None and value <= floor:
+            return False, f"{value:.3f} eV/atom above {reference}, not over the floor of {floor:g}"
+        return True, None
 
-    def match(self, table: PropertyTable, known: Known) -> dict[pa.Field, list[Any]]:
-        """Return the verdicts of the matcher: ``unique``, ``duplicate_of``, ``novel``, ``novel_against.*``."""
+    def _below(self, value: float | None) -> tuple[bool | None, str | None]:
+        limit = self.rules.formation_energy_limit
+        if value is None:
+            return None, None
+        if value < limit:
+            return True, None
+        return False, f"its formation energy of {value:.3f} eV/atom is not below {limit:g}"
+
+    def match(
+        self,
+        table: PropertyTable,
+        known: Mapping[str, CrystalSet],
+        fingerprints: Mapping[str, PropertyTable],
+        formulas: Mapping[str, frozenset[str]],
+    ) -> dict[pa.Field, list[Any]]:
+        """Return what follows from comparing crystals: ``unique``, ``new_formula``, ``novel``, ``dissimilar``."""
         valid = _both(table.column("valid_structure"), table.column("valid_composition"))
         structures = [
             None if self.rules.valid_first and not ok else self._structure(row) for row, ok in enumerate(valid)
         ]
         self.uniqueness = judge_uniqueness(structures, self.rules.matcher)
+        twins = self.uniqueness.duplicate_of
         columns: dict[pa.Field, list[Any]] = {
             pa.field("unique", pa.bool_()): self.uniqueness.unique,
-            pa.field("duplicate_of", pa.int64()): self.uniqueness.duplicate_of,
+            pa.field("duplicate_of", pa.int64()): twins,
+            pa.field("unique_reason", pa.string()): [
+                None if twin is None else f"the same structure as row {twin}" for twin in twins
+            ],
         }
-
-        def part(rows: range) -> PropertyTable:
-            self.run.check_time()
-            here = [structures[row] for row in rows]
-            hits = {
-                pa.field(f"known.{label}", pa.int64()): pa.array(known.match(label, here), type=pa.int64())
-                for label in known.labels
-            }
-            return PropertyTable(pa.table({"parent_row": pa.array(rows, type=pa.int64())})).with_columns(hits)
-
-        matched = self.run.map_rows("match", len(structures), part, part_rows=PART_ROWS)
-        novel: list[bool | None] = [None if s is None or not known.labels else True for s in structures]
-        for label in known.labels:
-            hits = matched.column(f"known.{label}")
-            verdict = [None if s is None else hit is None for s, hit in zip(structures, hits, strict=True)]
-            columns[pa.field(f"novel_against.{label}", pa.bool_())] = verdict
-            columns[pa.field(f"known_as.{label}", pa.int64())] = hits
-            novel = [None if n is None else n and bool(v) for n, v in zip(novel, verdict, strict=True)]
-        columns[pa.field("novel", pa.bool_())] = novel
-        why = "no known set was given" if not known.labels else "it was not judged: no valid crystal"
-        columns[pa.field("novel_reason", pa.string())] = [why if v is None else None for v in novel]
+        held = zip(self.crystals.column("reduced_formula"), structures, strict=True)
+        columns.update(judge_formulas([None if s is None else f for f, s in held], known, formulas))
+        columns.update(judge_structures(structures, Known(known, self.rules.matcher), self.run))
+        if fingerprints:
+            columns.update(judge_dissimilarity(structures, fingerprints, self.rules.min_dissimilarity, self.run))
         return columns
 
     def _structure(self, row: int) -> Structure | None:

@@ -19,6 +19,9 @@ NEAR = 0.05
 #: Fewer near examples than this deserve a warning.
 FEW = 20
 
+#: So many of the values farthest from the bulk on the target's side are listed.
+MOST = 5
+
 
 def training_set_of(generator: GeneratorData) -> SequenceSetData | None:
     """Return the training set of a generator, or None if the graph does not hold it."""
@@ -30,6 +33,9 @@ def training_set_of(generator: GeneratorData) -> SequenceSetData | None:
 
 def support(frame: pd.DataFrame, conditions: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one record a condition: what was asked for and how many training rows lie near it or beyond it.
+
+    A number also has its ``percentile`` among the labels, how many labels are at or ``beyond`` it (away from the
+    median), and the ``extreme`` labels on its side.
 
     :param frame: rows of a training set with a column for each label; augmented copies (``copy`` > 0) are not counted.
     :param conditions: name to value, or to a list of values.
@@ -62,18 +68,51 @@ def _support_of(frame: pd.DataFrame, name: str, value: Any) -> dict[str, Any]:
     spread = float(np.quantile(values, 0.99) - np.quantile(values, 0.01)) or max(high - low, 1e-12)
     tolerance = max(NEAR * spread, 0.05 * abs(float(value)))
     near = int((np.abs(values - value) <= tolerance).sum())
+    median = float(np.median(values))
+    # counted away from the bulk: values as large as a large target, as small as a small one
+    beyond = int((values >= value).sum() if value >= median else (values <= value).sum())
+    ordered = np.sort(values)
+    extreme = ordered[::-1][:MOST] if value >= median else ordered[:MOST]
     note = ""
     if not low <= value <= high:
         note = "outside the training range: extrapolation"
-    elif near < FEW:
+    elif near < FEW or beyond < FEW:
         note = "few examples"
     return {
         **record,
         "near": near,
         "tolerance": tolerance,
+        "beyond": beyond,
         "percentile": 100.0 * float((values <= value).mean()),
         "min": low,
-        "median": float(np.median(values)),
+        "median": median,
         "max": high,
+        "extreme": [float(v) for v in extreme],
         "note": note,
     }
+
+
+def warnings_of(records: list[dict[str, Any]], units: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each target that few training rows support, none for the others.
+
+    :param units: of the conditions, where they have one.
+    """
+    found = []
+    for record in records:
+        name, target, note = record["condition"], record["target"], record.get("note")
+        unit = f" {units[name]}" if units.get(name) else ""
+        if record.get("beyond") is None or not note:
+            continue
+        held = f"{record['labelled']} labelled rows"
+        if note.startswith("outside"):
+            side = f"largest is {record['max']:g}" if target > record["max"] else f"smallest is {record['min']:g}"
+            found.append(
+                f"{name} = {target:g}{unit} lies beyond all {held} ({side}{unit}): the model has seen nothing like it, "
+                "and what it writes for it is extrapolation."
+            )
+        else:
+            found.append(
+                f"{name} = {target:g}{unit} is supported by few of {held}: {record['near']} within "
+                f"{record['tolerance']:.2g}{unit}, {record['beyond']} at or beyond it."
+            )
+    return found

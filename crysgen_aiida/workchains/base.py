@@ -12,6 +12,7 @@ from crysgen_aiida.calculations.base import JOURNAL_FILE, PROGRESS_FILE, WorkerC
 from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.calculations.verbs import (
     DecodeCalculation,
+    FingerprintCalculation,
     PrepareCalculation,
     ReferenceCalculation,
     RelaxCalculation,
@@ -169,6 +170,12 @@ class ScreenBaseWorkChain(WorkerBaseWorkChain):
     _process_class = ScreenCalculation
 
 
+class FingerprintBaseWorkChain(WorkerBaseWorkChain):
+    """Make fingerprints of known crystals, with remedies."""
+
+    _process_class = FingerprintCalculation
+
+
 class ReferenceBaseWorkChain(WorkerBaseWorkChain):
     """Make reference energies, with remedies."""
 
@@ -185,6 +192,7 @@ BY_VERB: dict[str, type[WorkerBaseWorkChain]] = {
         DecodeBaseWorkChain,
         RelaxBaseWorkChain,
         ScreenBaseWorkChain,
+        FingerprintBaseWorkChain,
         ReferenceBaseWorkChain,
     )
 }

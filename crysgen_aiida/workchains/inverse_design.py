@@ -11,7 +11,7 @@ from aiida.engine import ExitCode, ToContext, WorkChain, if_
 
 from crysgen_aiida.calculations.functions import promote, record_ranking
 from crysgen_aiida.calculations.ports import define_exit_codes
-from crysgen_aiida.crystals.errors import CrysgenError
+from crysgen_aiida.crystals.errors import CrysgenError, ImpossibleRequest
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import (
     CrystalSetData,
@@ -22,6 +22,7 @@ from crysgen_aiida.data.packed import (
 )
 from crysgen_aiida.data.ranking import Query
 from crysgen_aiida.generators.contract import get_generator
+from crysgen_aiida.screening.protocols import get_protocol
 from crysgen_aiida.workchains.base import (
     DecodeBaseWorkChain,
     RelaxBaseWorkChain,
@@ -46,7 +47,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         spec.input("code", valid_type=orm.AbstractCode, help="The worker, for stages that name no code of their own.")
         spec.input("generator", valid_type=GeneratorData, help="The trained generator.")
         spec.input("reference", valid_type=ReferenceEnergiesData, help="What energies are judged against.")
-        spec.input_namespace("known", valid_type=CrystalSetData, dynamic=True, required=False, help="Known crystals.")
+        _define_known(spec)
         for name, value, text in (
             ("n", 256, "Number of sequences to sample."),
             ("seed", 0, "Seed of every stage."),
@@ -84,14 +85,7 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
             cls.rank,
             if_(cls.should_promote)(cls.promote),  # type: ignore[arg-type]
         )
-        spec.output("sequences", valid_type=SequenceSetData, help="What was sampled.")
-        spec.output("decoded", valid_type=CrystalSetData, help="The crystals as decoded.")
-        spec.output("crystals", valid_type=CrystalSetData, help="The relaxed crystals: their rows are the candidates.")
-        spec.output("table", valid_type=PropertyTableData, help="Verdicts and properties of the relaxed crystals.")
-        spec.output("decision", valid_type=DecisionData, help="The ranking.")
-        spec.output_namespace(
-            "structures", valid_type=orm.StructureData, dynamic=True, required=False, help="The best."
-        )
+        _define_outputs(spec)
         define_exit_codes(spec)
         spec.exit_code(
             420,
@@ -117,6 +111,8 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         recipe: str | None = None,
         conditions: Mapping[str, Any] | None = None,
         known: Mapping[str, CrystalSetData] | None = None,
+        known_formulas: Mapping[str, ReferenceEnergiesData] | None = None,
+        fingerprints: Mapping[str, PropertyTableData] | None = None,
         n: int | None = None,
         n_promote: int | None = None,
         seed: int = 0,
@@ -128,10 +124,23 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
 
         :param overrides: settings by stage, in the form of the protocol files.
         :param options: ``metadata.options`` of every stage.
-        :raises ImpossibleRequest: for an unknown protocol, recipe, setting or condition.
+        :param known_formulas: tables whose formulas a candidate must be new against as well.
+        :param fingerprints: of known crystals, by label.
+        :raises ImpossibleRequest: for an unknown protocol, recipe, setting or condition, or known crystals or
+            fingerprints that the settings need and that are not given.
         """
         held = load_recipe(recipe) if recipe else {}
-        settings = load_protocol("inverse_design", protocol, _merged(held.get("overrides"), overrides))
+        settings = recipe_settings(generator, protocol=protocol, recipe=recipe, overrides=overrides)
+        needs_known, needs_fingerprints = needs(settings)
+        if needs_known and not known:
+            raise ImpossibleRequest(
+                "These settings ask for new crystals: give the known ones they must be new against."
+            )
+        if needs_fingerprints and not fingerprints:
+            raise ImpossibleRequest(
+                "The protocol of the screening filters by dissimilarity: give fingerprints of known crystals "
+                "(`crysgen dataset fingerprint DATASET` makes them)."
+            )
         wish = dict(conditions if conditions is not None else held.get("conditions", {}))
         get_generator(generator.generator).check_conditions(wish, tuple(generator.conditions))
         query = dict(ranking if ranking is not None else settings["ranking"])
@@ -140,6 +149,8 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         builder = cls.get_builder()
         builder.code, builder.generator, builder.reference = code, generator, reference
         builder.known = dict(known or {})
+        builder.known_formulas = dict(known_formulas or {})
+        builder.fingerprints = dict(fingerprints or {})
         builder.n = orm.Int(n if n is not None else held.get("n", settings["n"]))
         builder.n_promote = orm.Int(
             n_promote if n_promote is not None else held.get("n_promote", settings["n_promote"])
@@ -174,6 +185,9 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
             return stop
         inputs = link_inputs(self, RelaxBaseWorkChain)
         inputs.relax.crystals = self.ctx.decode.outputs.crystals
+        if _compares(inputs.relax.parameters.get_dict() if "parameters" in inputs.relax else {}):
+            inputs.relax.known = dict(self.inputs.get("known", {}))
+            inputs.relax.known_formulas = dict(self.inputs.get("known_formulas", {}))
         return ToContext(relax=self.submit(RelaxBaseWorkChain, **inputs))
 
     def screen(self) -> Any:
@@ -186,6 +200,8 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
         job.unrelaxed = self.ctx.decode.outputs.crystals
         job.sequences = self.ctx.sample.outputs.sequences
         job.known = dict(self.inputs.get("known", {}))
+        job.known_formulas = dict(self.inputs.get("known_formulas", {}))
+        job.fingerprints = dict(self.inputs.get("fingerprints", {}))
         asked = job.parameters.get_dict() if "parameters" in job else {}
         job.parameters = orm.Dict({**asked, "requested": self.inputs.conditions.get_dict()})
         return ToContext(screen=self.submit(ScreenBaseWorkChain, **inputs))
@@ -238,17 +254,82 @@ class InverseDesignWorkChain(SubmitOnce, WorkChain):
 STAGES = ("sample", "decode", "relax", "screen")
 
 
+def _define_known(spec: Any) -> None:
+    """Define what candidates are compared with."""
+    spec.input_namespace("known", valid_type=CrystalSetData, dynamic=True, required=False, help="Known crystals.")
+    spec.input_namespace(
+        "known_formulas",
+        valid_type=ReferenceEnergiesData,
+        dynamic=True,
+        required=False,
+        help="Tables whose formulas are known as well, with or without a crystal.",
+    )
+    spec.input_namespace(
+        "fingerprints",
+        valid_type=PropertyTableData,
+        dynamic=True,
+        required=False,
+        help="Site fingerprints of known crystals, for protocols that ask how unlike them a candidate is.",
+    )
+
+
+def _define_outputs(spec: Any) -> None:
+    """Define what each stage of the line leaves."""
+    spec.output("sequences", valid_type=SequenceSetData, help="What was sampled.")
+    spec.output("decoded", valid_type=CrystalSetData, help="The crystals as decoded.")
+    spec.output("crystals", valid_type=CrystalSetData, help="The relaxed crystals: their rows are the candidates.")
+    spec.output("table", valid_type=PropertyTableData, help="Verdicts and properties of the relaxed crystals.")
+    spec.output("decision", valid_type=DecisionData, help="The ranking.")
+    spec.output_namespace("structures", valid_type=orm.StructureData, dynamic=True, required=False, help="The best.")
+
+
 def _expose_stages(spec: Any) -> None:
     """Expose what a stage can be told, less what the line itself hands it."""
     linked = {
         SampleBaseWorkChain: ("generator", "parameters"),
         DecodeBaseWorkChain: ("sequences", "generator_name"),
-        RelaxBaseWorkChain: ("crystals",),
-        ScreenBaseWorkChain: ("crystals", "unrelaxed", "sequences", "reference", "known"),
+        RelaxBaseWorkChain: ("crystals", "known", "known_formulas"),
+        ScreenBaseWorkChain: (
+            "crystals",
+            "unrelaxed",
+            "sequences",
+            "reference",
+            "known",
+            "known_formulas",
+            "fingerprints",
+        ),
     }
     for chain, given in linked.items():
         verb = chain._process_class.VERB
         spec.expose_inputs(chain, namespace=verb, exclude=[f"{verb}.{x}" for x in ("seed", *given)])
+
+
+def recipe_settings(
+    generator: GeneratorData,
+    *,
+    protocol: str | None = None,
+    recipe: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the settings of the stages: the protocol's, the recipe's over them, then the overrides.
+
+    What the recipe says for its own generator only is left out for another, so that both go through the same funnel.
+    """
+    held = load_recipe(recipe) if recipe else {}
+    own = held.get("generator_overrides") if held.get("generator") == generator.generator else None
+    return load_protocol("inverse_design", protocol, _merged(held.get("overrides"), own, overrides))
+
+
+def needs(settings: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Return whether settings of the stages need known crystals before the relaxation, and fingerprints of some."""
+    screening = settings["screen"]["parameters"]
+    rules = get_protocol(screening.get("protocol", "mattergen"), screening.get("overrides"))
+    return _compares(settings["relax"]["parameters"]), "dissimilar" in rules.filters
+
+
+def _compares(parameters: Mapping[str, Any]) -> bool:
+    selection = parameters.get("selection") or {}
+    return bool(selection.get("new_formula") or selection.get("new_structure"))
 
 
 def _job(settings: Mapping[str, Any], options: Mapping[str, Any] | None) -> AttributeDict:

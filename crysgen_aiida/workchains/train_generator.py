@@ -11,11 +11,11 @@ from aiida.engine import ToContext, WorkChain
 from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import CrystalSetData
-from crysgen_aiida.generators.contract import get_generator
+from crysgen_aiida.generators.contract import deep_merge, get_generator
 from crysgen_aiida.workchains.base import PrepareBaseWorkChain, TrainBaseWorkChain
 from crysgen_aiida.workchains.line import link_inputs, pass_on
 from crysgen_aiida.workchains.once import SubmitOnce
-from crysgen_aiida.workchains.protocols import load_protocol
+from crysgen_aiida.workchains.protocols import load_protocol, training_of
 
 
 class TrainGeneratorWorkChain(SubmitOnce, WorkChain):
@@ -49,6 +49,7 @@ class TrainGeneratorWorkChain(SubmitOnce, WorkChain):
         *,
         generator: str,
         protocol: str | None = None,
+        recipe: str | None = None,
         preset: str | None = None,
         spec: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -58,6 +59,7 @@ class TrainGeneratorWorkChain(SubmitOnce, WorkChain):
     ) -> Any:
         """Return a builder filled in from a protocol.
 
+        :param recipe: whose training settings (preset, data filters) to start from, if it is about this generator.
         :param preset: named settings of the generator, in place of the protocol's.
         :param spec: settings of the generator laid over the preset.
         :param options: ``metadata.options`` of every stage.
@@ -65,9 +67,11 @@ class TrainGeneratorWorkChain(SubmitOnce, WorkChain):
         """
         settings = load_protocol("train_generator", protocol, overrides)
         info = get_generator(generator)
+        asked = training_of(recipe, generator) if recipe else {}
+        preset = preset or asked.get("preset")
         if preset is None:
             preset = next((p for p in settings["presets"] if p in info.presets), None)
-        merged = {**settings["spec"], **(spec or {})}
+        merged = deep_merge(deep_merge(settings["spec"], asked.get("spec") or {}), spec or {})
         info.make_spec(merged, preset)
         builder: Any = cls.get_builder()
         builder.code = code

@@ -11,7 +11,7 @@ from typing import Any
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import BadInput, CorruptWeights, EmptySet
 from crysgen_aiida.crystals.hashing import folder_hash, json_hash
-from crysgen_aiida.crystals.table import PackedTable, ReferenceSet, SequenceSet
+from crysgen_aiida.crystals.table import PackedTable, PropertyTable, ReferenceSet, SequenceSet
 from crysgen_aiida.worker.job import Job
 from crysgen_aiida.worker.parts import CLASSES
 from crysgen_aiida.worker.verbs import GENERATOR
@@ -46,6 +46,10 @@ class Inputs:
         found = self.sets[label]
         assert isinstance(found, ReferenceSet)
         return found
+
+    def tables(self, label: str) -> dict[str, PropertyTable]:
+        """Return a namespace of tables, possibly empty."""
+        return {sub: held for sub, held in self.namespaces.get(label, {}).items() if isinstance(held, PropertyTable)}
 
     def known(self, label: str) -> dict[str, CrystalSet]:
         """Return a namespace of sets of crystals, possibly empty."""

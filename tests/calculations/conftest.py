@@ -19,7 +19,7 @@ def generator_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "generator"
     folder.mkdir()
     save_file({"counts": np.ones(86, dtype=np.float32)}, folder / "weights.safetensors")
-    config = {"generator": "substitution", "generator_version": "1", "conditions": ["band_gap"], "seed": 1}
+    config = {"generator": "exchange", "generator_version": "1", "conditions": ["band_gap"], "seed": 1}
     (folder / "config.json").write_text(json.dumps({**config, "spec": {"swaps": 1}}))
     (folder / "vocabulary.json").write_text('{"known": []}')
     (folder / "history.jsonl").write_text("")
@@ -60,12 +60,13 @@ def inputs_of(sets: dict[str, Any]) -> Callable[..., dict[str, Any]]:
         from crysgen_aiida.calculations.verbs import BY_VERB
 
         extra: dict[str, dict[str, Any]] = {
-            "prepare": {"generator_name": "substitution"},
-            "train": {"generator_name": "substitution", "spec": {"swaps": 2}},
+            "prepare": {"generator_name": "exchange"},
+            "train": {"generator_name": "exchange", "spec": {"swaps": 2}},
             "sample": {"parameters": {"n": 4, "conditions": {"band_gap": 2.0}}},
-            "decode": {"generator_name": "substitution"},
+            "decode": {"generator_name": "exchange"},
             "relax": {"parameters": {"potential": {"name": "chgnet"}, "relax": {"fmax": 0.1}}},
             "screen": {"known": {"starter": sets["crystals"]}, "unrelaxed": sets["crystals"]},
+            "fingerprint": {"parameters": {"labelled": ["band_gap"]}},
             "reference": {"parameters": {"name": "mine"}},
         }
         return {**{label: sets[label] for label in BY_VERB[verb].SETS}, **extra[verb]}

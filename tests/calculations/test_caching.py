@@ -28,7 +28,7 @@ def line(aiida_profile, sixth_generator, salts):
 
     def run(*, cache=True, seed=1, swaps=1, last="decode", **train):
         # equal content is the same input, whichever node holds it
-        name, jobs = "substitution", {}
+        name, jobs = "exchange", {}
         with enable_caching(identifier="aiida.calculations:crysgen.*") if cache else nullcontext():
             jobs["prepare"] = go("prepare", crystals=CrystalSetData(data).store(), generator_name=name)
             training = {"training_set": jobs["prepare"].outputs.training_set, "generator_name": name}
@@ -77,7 +77,7 @@ def test_another_worker_is_not_served_old_results(line):
     """The installed worker answers for itself: it refuses a job written for another one."""
     from aiida.manage.caching import enable_caching
 
-    inputs = {"crystals": line.first["prepare"].inputs.crystals, "generator_name": "substitution"}
+    inputs = {"crystals": line.first["prepare"].inputs.crystals, "generator_name": "exchange"}
     with enable_caching(identifier="aiida.calculations:crysgen.*"):
         same = line.go("prepare", **inputs)
         other = line.go("prepare", worker_api="2", **inputs)
@@ -91,7 +91,7 @@ def test_no_output_holds_a_time_or_a_machine(line):
     """Two runs of the same job give nodes of the same hash."""
     first = line.first["train"].outputs.generator
     second = line.go(
-        "train", training_set=line.first["train"].inputs.training_set, generator_name="substitution", spec={"swaps": 1}
+        "train", training_set=line.first["train"].inputs.training_set, generator_name="exchange", spec={"swaps": 1}
     ).outputs.generator
     assert first.uuid != second.uuid
     assert first.content_hash == second.content_hash

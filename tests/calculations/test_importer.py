@@ -26,7 +26,7 @@ def finished(tmp_path_factory, aiida_profile, sixth_generator, salts):
         "worker_api": "1",
         "verb": "prepare",
         "inputs": {"crystals": "inputs/crystals.parquet"},
-        "generator": {"name": "substitution", "spec": {"swaps": 3}, "preset": None},
+        "generator": {"name": "exchange", "spec": {"swaps": 3}, "preset": None},
         "parameters": {},
         "seed": 11,
         "resources": {"threads": 1, "device": "cpu"},
@@ -74,7 +74,7 @@ def test_the_importer_of_the_entry_point_makes_the_inputs(folder, localhost):
 
     importer = CalcJobImporterFactory("crysgen.worker")
     inputs = importer.parse_remote_data(RemoteData(computer=localhost, remote_path=str(folder)))
-    assert inputs["generator_name"].value == "substitution"
+    assert inputs["generator_name"].value == "exchange"
     assert set(inputs) >= {"crystals", "seed", "spec", "parameters", "worker_api"}
 
 

@@ -76,7 +76,7 @@ def test_sets_are_not_kept_twice(write_job):
         ("sample", {"parameters": {"n": 4, "number": 3}}, "no parameter number"),
         ("sample", {"parameters": {"n": 4, "conditions": {"density": 3.0}}}, "band_gap"),
         ("sample", {"parameters": {"n": 4, "conditions": {"nonsense": 3.0}}}, "no registered property"),
-        ("train", {"generator_name": "substitutoin"}, "Did you mean substitution"),
+        ("train", {"generator_name": "exchagne"}, "Did you mean exchange"),
         ("train", {"spec": {"swap": 3}}, "did you mean swaps"),
         ("train", {"preset": "huge"}, "no preset 'huge'"),
         ("relax", {"parameters": {"potential": "chgnet"}}, "potential must name one"),
@@ -108,7 +108,7 @@ def test_options_that_cannot_work_are_refused(write_job, options, sentence):
 
 
 def test_labels_say_what_the_job_is_about(write_job):
-    assert write_job("train")[2].node.process_label == "TrainCalculation<substitution>"
+    assert write_job("train")[2].node.process_label == "TrainCalculation<exchange>"
     assert write_job("relax")[2].node.process_label == "RelaxCalculation<chgnet>"
 
 

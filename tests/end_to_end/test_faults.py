@@ -68,7 +68,7 @@ def inputs_of(verb, code, small, crystals, sequences):
             "spec": orm.Dict({"training": {"epochs": 60, "checkpoint_steps": 1}}),
         },
         "sample": {**common, "generator": small, "parameters": orm.Dict({"n": 9600, "conditions": {}})},
-        "decode": {**common, "sequences": sequences["sequences"], "generator_name": orm.Str("substitution")},
+        "decode": {**common, "sequences": sequences["sequences"], "generator_name": orm.Str("exchange")},
         "relax": {**common, "crystals": crystals, "parameters": orm.Dict({"relax": {"max_steps": 40, "fmax": 0.001}})},
     }[verb]
 

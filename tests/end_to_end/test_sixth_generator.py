@@ -21,7 +21,7 @@ def test_train_to_rank_through_the_daemon(daemon, worker_code, salts, salt_refer
 
     crystals = CrystalSetData.get_or_create(salts)
     builder = TrainGeneratorWorkChain.get_builder_from_protocol(
-        worker_code, crystals, generator="substitution", protocol="fast", spec={"swaps": 1}, options=OPTIONS
+        worker_code, crystals, generator="exchange", protocol="fast", spec={"swaps": 1}, options=OPTIONS
     )
     trained = submit(builder)
     await_processes([trained])

@@ -34,9 +34,18 @@ def test_masked_strings_are_nets_even_from_an_untrained_model(untrained, tempera
 def test_without_the_mask_an_untrained_model_writes_nonsense(untrained):
     sampled = draw(untrained, 20, grammar=False, max_tokens=60)
     assert not any(check(s) for s in sampled.column("sequence"))
-    cut = [r for r in sampled.column("reason") if r]
-    assert cut
-    assert "no end within 60 tokens" in cut[0]
+    reasons = sampled.column("reason")
+    assert all(reasons)
+    assert any("no end within 60 tokens" in reason for reason in reasons)
+
+
+def test_without_the_mask_a_string_that_is_no_net_fails_and_says_why(trained):
+    sampled = draw(trained, 40, grammar=False, temperature=1.3)
+    ended = [(s, r) for s, r in zip(sampled.column("sequence"), sampled.column("reason"), strict=True)
+             if "no end" not in (r or "")]  # fmt: skip
+    assert {r for _, r in ended} >= {None}
+    assert any(r for _, r in ended)
+    assert [r for _, r in ended] == [check(s).reason for s, _ in ended]
 
 
 def test_the_cache_gives_the_tokens_that_recomputing_gives(trained):

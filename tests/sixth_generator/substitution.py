@@ -31,7 +31,7 @@ class Substitution:
             run.progress("train", step + 1, len(known))
         (folder := run.folder / "checkpoint").mkdir(exist_ok=True)
         save_file({"counts": counts}, folder / "weights.safetensors")
-        config = {"generator": "substitution", "generator_version": "1", "conditions": ["band_gap"], "seed": seed}
+        config = {"generator": "exchange", "generator_version": "1", "conditions": ["band_gap"], "seed": seed}
         (folder / "config.json").write_text(json.dumps({**config, "spec": {"swaps": spec.swaps}}))
         (folder / "vocabulary.json").write_text(json.dumps({"known": known}))
         (folder / "history.jsonl").write_text(json.dumps({"step": len(known), "val_loss": 1.0}) + "\n")

@@ -10,4 +10,4 @@ class Spec:
     swaps: int = 1  # elements exchanged in each sampled crystal
 
 
-INFO = GeneratorInfo("substitution", "1", "substitution:Substitution", Spec, ("band_gap",), {"sequence": "string"}, "")
+INFO = GeneratorInfo("exchange", "1", "substitution:Substitution", Spec, ("band_gap",), {"sequence": "string"}, "")

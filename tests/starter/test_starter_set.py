@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import spglib
 
 from crysgen_aiida.crystals import matching, symmetry
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.properties import get_property
+from crysgen_aiida.crystals.table import PropertyTable
+from crysgen_aiida.screening.fingerprints import COLUMN, KnownFingerprints, fingerprints_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "crysgen_aiida" / "starter" / "crystals.parquet"
@@ -146,3 +149,18 @@ def test_every_source_is_licensed(starter: CrystalSet) -> None:
         assert file in text
     assert starter.metadata["license"] == "CC-BY-4.0"
     assert "CC BY 4.0" in text
+
+
+def test_the_shipped_fingerprints_are_those_of_the_crystals_with_a_tensor() -> None:
+    crystals, table = CrystalSet.read(FILE), PropertyTable.read(FILE.with_name("fingerprints.parquet"))
+    assert table.metadata["crystals"] == crystals.content_hash
+    rows = table.column("parent_row")
+    assert rows == np.flatnonzero(np.isfinite(crystals.values("piezo_max"))).tolist()
+    ids = crystals.column("content_id")
+    assert table.column("content_id") == [ids[row] for row in rows]
+    assert len(KnownFingerprints({"starter": table})) == int(table.ok.sum())
+    pytest.importorskip("matminer", reason="matminer makes the fingerprints: pip install --no-deps matminer")
+    some = [0, 400, 900]
+    again = fingerprints_of([crystals.structure(rows[k]) for k in some])
+    for k, (values, _) in zip(some, again, strict=True):
+        np.testing.assert_allclose(table.column(COLUMN)[k], values, atol=1e-5)

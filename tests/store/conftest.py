@@ -20,7 +20,7 @@ def designed(aiida_profile: Any, sixth_generator: Any, salts: Any, salt_referenc
     code, options = make_code(make_computer("localhost", "core.direct")), {"device": "cpu"}
     crystals = CrystalSetData.get_or_create(salts)
     trained = run_get_node(
-        TrainGeneratorWorkChain.get_builder_from_protocol(code, crystals, generator="substitution", options=options)
+        TrainGeneratorWorkChain.get_builder_from_protocol(code, crystals, generator="exchange", options=options)
     )[1]
     assert trained.is_finished_ok, trained.exit_message
     design = run_get_node(

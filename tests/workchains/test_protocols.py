@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.data.ranking import Query
-from crysgen_aiida.workchains.protocols import load_protocol, load_recipe, protocol_names, recipe_names
+from crysgen_aiida.workchains.inverse_design import InverseDesignWorkChain, recipe_settings
+from crysgen_aiida.workchains.protocols import (
+    load_protocol,
+    load_recipe,
+    protocol_names,
+    recipe_names,
+    training_of,
+)
 
 CHAINS = ["train_generator", "inverse_design"]
 
@@ -36,18 +45,23 @@ def test_every_setting_of_a_protocol_is_one_the_worker_knows(protocol):
     from crysgen_aiida.physics.relaxation import RelaxSpec
     from crysgen_aiida.physics.selection import SelectionSpec
     from crysgen_aiida.screening.protocols import get_protocol
+    from crysgen_aiida.workchains.inverse_design import needs
 
     info = get_generator("mattergpt")
     for recipe in [None, *recipe_names()]:
-        over = load_recipe(recipe)["overrides"] if recipe else {}
+        held = load_recipe(recipe) if recipe else {}
+        over = deep_merge(held.get("overrides", {}), held.get("generator_overrides", {}))
         settings = load_protocol("inverse_design", protocol, over)
         parameters = settings["relax"]["parameters"]
         build_spec(RelaxSpec, parameters["relax"])
         build_spec(SelectionSpec, parameters["selection"] or {})
-        get_protocol(settings["screen"]["parameters"]["protocol"])
+        rules = get_protocol(settings["screen"]["parameters"]["protocol"])
+        assert needs(settings) == (recipe is not None, "dissimilar" in rules.filters)
         Query.from_dict(settings["ranking"])
         info.make_spec(settings["sample"]["spec"], settings["sample"]["preset"])
         info.make_spec(deep_merge({}, settings["decode"]["spec"]), settings["decode"]["preset"])
+        training = held.get("training") or {}
+        info.make_spec(training.get("spec"), training.get("preset"))
     presets = load_protocol("train_generator", protocol)["presets"]
     assert any(p in info.presets for p in presets)
 
@@ -64,3 +78,38 @@ def test_the_piezo_recipe_asks_for_what_it_says():
     wanted = load_protocol("inverse_design", "fast", recipe["overrides"])["ranking"]
     columns = [c[0] for c in wanted["constraints"]] + list(wanted["objectives"])
     assert "piezo_max" not in columns, "a requested value is never a property"
+
+
+def test_the_paper_recipe_is_the_published_funnel_in_its_order():
+    recipe = load_recipe("mattergpt-piezo-paper")
+    own = recipe["generator_overrides"]
+    assert own["sample"]["spec"]["sampling"]["temperature"] == 1.2
+    assert own["sample"]["spec"]["sampling"]["top_p"] == 0.9
+    assert own["sample"]["spec"]["sampling"]["grammar"] is False
+    assert own["decode"]["spec"]["slices"]["duplicates"] is False
+    assert (recipe["n"], recipe["n_promote"]) == (5000, 28)
+    assert recipe["overrides"]["relax"]["parameters"]["selection"]["order"][0] == "new_formula"
+    assert recipe["overrides"]["screen"]["parameters"]["protocol"] == "piezo-paper"
+
+
+def test_the_baseline_learns_from_the_same_rows_and_gets_no_settings_of_the_other():
+    keep = load_recipe("mattergpt-piezo-paper")["training"]["spec"]["data"]["keep"]
+    assert training_of("mattergpt-piezo-paper", "mattergpt")["preset"] == "paper"
+    assert training_of("mattergpt-piezo-paper", "substitution") == {"spec": {"data": {"keep": keep}}}
+    assert training_of("mattergpt-piezo", "substitution") == {}
+    both = [
+        recipe_settings(SimpleNamespace(generator=name), protocol="fast", recipe="mattergpt-piezo")
+        for name in ("mattergpt", "substitution")
+    ]
+    assert both[0]["sample"]["spec"]["sampling"]["guidance"] == 2.0
+    assert both[1]["sample"]["spec"] == {}
+    assert both[0]["relax"] == both[1]["relax"]
+
+
+def test_a_new_crystal_needs_known_ones_and_dissimilarity_fingerprints():
+    generator = SimpleNamespace(generator="mattergpt", conditions=["formation_energy_per_atom", "piezo_max"])
+    build = InverseDesignWorkChain.get_builder_from_protocol
+    with pytest.raises(ImpossibleRequest, match="give the known ones"):
+        build(None, generator, None, recipe="mattergpt-piezo")
+    with pytest.raises(ImpossibleRequest, match="crysgen dataset fingerprint"):
+        build(None, generator, None, recipe="mattergpt-piezo-paper", known={"starter": object()})

@@ -24,6 +24,7 @@ from crysgen_aiida.generators.mattergpt.preparation import sequence_id
 from crysgen_aiida.generators.mattergpt.sampling import Drawn, Sampler
 from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec
 from crysgen_aiida.generators.mattergpt.training import Alone, fit_generator, threads
+from crysgen_aiida.representations.slices.checker import check
 
 #: The longest space-group prefix has 18 tokens.
 _LONGEST_PREFIX = 18
@@ -72,6 +73,8 @@ class MatterGPT:
     ) -> SequenceSet:
         """Draw ``n`` strings; of ``spec`` only ``sampling`` matters, the rest is the checkpoint's.
 
+        Without the grammar a string may be no net: its row is then ``failed``, with the checker's reason.
+
         Besides what the model was trained with, every model serves ``elements`` (exactly these) and ``composition``
         (any multiple of this formula), which the grammar imposes.
 
@@ -94,7 +97,8 @@ class MatterGPT:
             def part(rows: range) -> SequenceSet:
                 which = slice(rows.start, rows.stop)
                 drawn = sampler.draw(rows, values[which], constraints[which], seed=seed, run=run)
-                return _pack(drawn, held, {k: v[which] for k, v in spelled.items()}, sampler.max_tokens)
+                targets = {k: v[which] for k, v in spelled.items()}
+                return _pack(drawn, held, targets, sampler.max_tokens, masked=grammar is not None)
 
             return run.map_rows("sample", n, part, part_rows=spec.sampling.part_rows)
 
@@ -171,17 +175,26 @@ def _check_room(constraint: Constraint, held: Checkpoint, spec: MatterGPTSpec) -
         )
 
 
-def _pack(drawn: list[Drawn], held: Checkpoint, spelled: Mapping[str, list[Any]], max_tokens: int) -> SequenceSet:
+def _why_not(drawn: Drawn, string: str, max_tokens: int, masked: bool) -> str | None:
+    """Return why a string is not grammatical, None if it is; what the grammar let through needs no check."""
+    if not drawn.ended:
+        return f"The string has no end within {max_tokens} tokens."
+    return None if masked else check(string).reason
+
+
+def _pack(
+    drawn: list[Drawn], held: Checkpoint, spelled: Mapping[str, list[Any]], max_tokens: int, *, masked: bool
+) -> SequenceSet:
     strings = [held.tokenizer.decode(d.ids) for d in drawn]
-    cut = f"The string has no end within {max_tokens} tokens."
-    status = {True: schema.STATUS_OK, False: schema.STATUS_FAILED}
+    reasons = [_why_not(d, s, max_tokens, masked) for d, s in zip(drawn, strings, strict=True)]
+    status = [schema.STATUS_OK if why is None else schema.STATUS_FAILED for why in reasons]
     table = pa.table(
         {
             "sequence": pa.array(strings, type=pa.string()),
             "n_tokens": pa.array([len(d.ids) for d in drawn], type=pa.int32()),
             "log_probability": pa.array([d.log_probability for d in drawn], type=pa.float64()),
-            "status": pa.array([status[d.ended] for d in drawn], type=pa.string()),
-            "reason": pa.array([None if d.ended else cut for d in drawn], type=pa.string()),
+            "status": pa.array(status, type=pa.string()),
+            "reason": pa.array(reasons, type=pa.string()),
             "content_id": pa.array([sequence_id(s) for s in strings], type=pa.string()),
         }
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -60,7 +61,8 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
     """
     if not len(crystals):
         raise EmptySet("There is no crystal to prepare a training set from: the input set has no rows.")
-    ok = crystals.ok
+    left_out = spec.data.keep.reasons(crystals)
+    ok = crystals.ok & np.array([why is None for why in left_out], dtype=bool)
     formulas = crystals.column("reduced_formula")
     split = split_formulas((f for f, usable in zip(formulas, ok, strict=True) if usable), spec.data.val_fraction, seed)
     labels = [
@@ -74,7 +76,7 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
     with Workers(partial(_spell_crystal, spec=spec, seed=seed), run, len(crystals)) as workers:
 
         def part(rows: range) -> SequenceSet:
-            spelled = workers.map(_crystal_records(crystals, rows, split))
+            spelled = workers.map(_crystal_records(crystals, rows, split, left_out))
             return _pack([record for records in spelled for record in records], crystals, labels, discredited)
 
         result = run.map_rows("prepare", len(crystals), part, part_rows=spec.data.part_rows)
@@ -88,12 +90,14 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
     return result
 
 
-def _crystal_records(crystals: CrystalSet, rows: range, split: Mapping[str, str]) -> list[dict[str, Any]]:
+def _crystal_records(
+    crystals: CrystalSet, rows: range, split: Mapping[str, str], left_out: Sequence[str | None]
+) -> list[dict[str, Any]]:
     """Return what spelling needs to know of each row."""
     columns = ["lattice", "numbers", "frac_coords", "reduced_formula", "status", "reason"]
     records = crystals.arrow.slice(rows.start, len(rows)).select(columns).to_pylist()
     return [
-        {**record, "row": row, "split": split.get(record["reduced_formula"])}
+        {**record, "row": row, "split": split.get(record["reduced_formula"]), "left_out": left_out[row]}
         for row, record in zip(rows, records, strict=True)
     ]
 
@@ -105,6 +109,8 @@ def _spell_crystal(record: Mapping[str, Any], spec: MatterGPTSpec, seed: int) ->
     base: dict[str, Any] = {"parent_row": row, "reduced_formula": record["reduced_formula"], "copy": 0}
     if record["status"] != schema.STATUS_OK:
         return [{**base, "status": record["status"], "reason": record["reason"]}]
+    if record["left_out"] is not None:
+        return [{**base, "status": schema.STATUS_SKIPPED, "reason": record["left_out"]}]
     try:
         net = encode_net(structure_of(record["lattice"], record["numbers"], record["frac_coords"]), spec.slices)
     except SlicesError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
+from crysgen_aiida.generators.row_filter import RowFilter
 from crysgen_aiida.representations.slices.spec import SlicesSpec
 
 
@@ -53,6 +54,7 @@ class DataSpec:
     """What the model learns from.
 
     :param conditions: labels to condition on; those absent from the data set are dropped with a warning.
+    :param keep: rows to learn from; the default keeps all.
     :param order: ``sorted`` (atoms by Z, bonds u <= v and in order: least to learn) or ``graph`` (as encoded: paper).
     :param augmentation: spellings of a crystal in the training set; the first is the plain one.
     :param standardise: whether condition values are centred and scaled (paper: raw values).
@@ -63,6 +65,7 @@ class DataSpec:
     """
 
     conditions: tuple[str, ...] = ("formation_energy_per_atom", "piezo_max")
+    keep: RowFilter = field(default_factory=RowFilter)
     order: str = "sorted"
     augmentation: int = 1
     standardise: bool = True

@@ -18,12 +18,12 @@ from crysgen_aiida.representations.slices.spec import SlicesSpec
 FloatArray = npt.NDArray[np.float64]
 
 SINGULAR = "The net has no embedding with independent lattice vectors."
-TOO_LARGE = "The net is too large to decode: more than 200 atoms or 2000 bonds."
+TOO_LARGE = "The net is too large to decode: more than 60 atoms or 400 bonds."
 NO_PARAMETERS = "An element is heavier than radon, where the force field ends."
 
 #: Atomic number of the last element with parameters.
 LAST_ELEMENT = ROW_ENDS[-1]
-MAX_ATOMS, MAX_BONDS = 200, 2000
+MAX_ATOMS, MAX_BONDS = 60, 400  # a net of this size takes seconds, and the time grows with the cube
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def archetype(net: Net | str, spec: SlicesSpec) -> Archetype:
     """
     if isinstance(net, str):
         net = parse(net, spec.strategy)
-    verdict = check(net, "strict")
+    verdict = check(net, "strict", duplicates=spec.duplicates)
     if not verdict.ok:
         raise SlicesError(verdict.reason or DISCONNECTED)
     net = net.without_duplicates()

@@ -24,7 +24,7 @@ from crysgen_aiida.representations.slices.decoder import OPTIMISED, STARTS, Deco
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.faithful import keeps_net
 from crysgen_aiida.representations.slices.nets import parse
-from crysgen_aiida.representations.slices.sets import SEQUENCE, _metadata, _unusable
+from crysgen_aiida.representations.slices.sets import SEQUENCE, metadata_of, nothing_to_translate, records_of
 from crysgen_aiida.representations.slices.spec import SlicesSpec
 from crysgen_aiida.representations.slices.symmetrise import Symmetrised, symmetrise
 
@@ -183,20 +183,23 @@ def refined_set(sequences: SequenceSet, spec: SlicesSpec, run: Run, relaxer: Rel
 
     def part(rows: range) -> CrystalSet:
         run.check_time()
-        reasons = [_unusable(sequences, row, SEQUENCE) for row in rows]
-        strings = [sequences.get(row)[SEQUENCE] for row, why in zip(rows, reasons, strict=True) if why is None]
+        records = records_of(sequences, rows, SEQUENCE)
+        strings = [record[SEQUENCE] for record in records if record[SEQUENCE] is not None]
         found = refine(strings, spec, relaxer, run)
         if spec.symmetrise:
             found = impose_groups(strings, found, spec, relaxer, run)
         queue = iter(found)
-        refined = [next(queue) if why is None else Refined(reason=why) for why in reasons]
+        refined = [
+            Refined(reason=nothing_to_translate(record)) if record[SEQUENCE] is None else next(queue)
+            for record in records
+        ]
         return CrystalSet.from_structures(
             [one.structure for one in refined],
             reasons=[one.reason for one in refined],
             columns=_columns(refined, spec, relaxer),
             parent_input="sequences",
             parent_rows=rows,
-            metadata=_metadata(spec),
+            metadata=metadata_of(spec),
         )
 
     decoded = run.map_rows("decode", len(sequences), part, part_rows=PART_ROWS)

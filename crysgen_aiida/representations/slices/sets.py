@@ -56,9 +56,9 @@ def encode_set(crystals: CrystalSet, spec: SlicesSpec, run: Run) -> SequenceSet:
     with Workers(partial(_encoded, spec=spec), run, len(crystals)) as workers:
 
         def part(rows: range) -> SequenceSet:
-            found = workers.map(_records(crystals, rows, "lattice", "numbers", "frac_coords"))
+            found = workers.map(records_of(crystals, rows, "lattice", "numbers", "frac_coords"))
             strings = [string for string, _ in found]
-            return sequence_set(strings, [reason for _, reason in found], list(rows), _metadata(spec))
+            return sequence_set(strings, [reason for _, reason in found], list(rows), metadata_of(spec))
 
         return run.map_rows("encode", len(crystals), part, part_rows=PART_ROWS)
 
@@ -71,17 +71,17 @@ def decode_set(sequences: SequenceSet, spec: SlicesSpec, run: Run) -> CrystalSet
     with Workers(partial(_decoded, spec=spec), run, len(sequences)) as workers:
 
         def part(rows: range) -> CrystalSet:
-            found = workers.map(_records(sequences, rows, SEQUENCE))
+            found = workers.map(records_of(sequences, rows, SEQUENCE))
             return CrystalSet.from_structures(
                 [crystal.structure() if crystal is not None else None for crystal, _ in found],
                 reasons=[reason for _, reason in found],
-                parent_input="sequences", parent_rows=rows, metadata=_metadata(spec),
+                parent_input="sequences", parent_rows=rows, metadata=metadata_of(spec),
             )  # fmt: skip
 
         return run.map_rows("decode", len(sequences), part, part_rows=PART_ROWS)
 
 
-def _records(table: PackedTable, rows: range, *columns: str) -> list[dict[str, Any]]:
+def records_of(table: PackedTable, rows: range, *columns: str) -> list[dict[str, Any]]:
     """Return what is to be translated, with the reason why it may be missing."""
     return list(table.arrow.slice(rows.start, len(rows)).select([*columns, "reason"]).to_pylist())
 
@@ -89,7 +89,7 @@ def _records(table: PackedTable, rows: range, *columns: str) -> list[dict[str, A
 def _encoded(record: dict[str, Any], spec: SlicesSpec) -> tuple[str | None, str | None]:
     """Return a string, or None and the reason."""
     if record["lattice"] is None:
-        return None, _nothing(record)
+        return None, nothing_to_translate(record)
     try:
         return encode(structure_of(record["lattice"], record["numbers"], record["frac_coords"]), spec), None
     except SlicesError as error:
@@ -99,16 +99,18 @@ def _encoded(record: dict[str, Any], spec: SlicesSpec) -> tuple[str | None, str 
 def _decoded(record: dict[str, Any], spec: SlicesSpec) -> tuple[Decoded | None, str | None]:
     """Return a crystal, or None and the reason."""
     if record[SEQUENCE] is None:
-        return None, _nothing(record)
+        return None, nothing_to_translate(record)
     try:
         return decode(record[SEQUENCE], spec), None
     except SlicesError as error:
         return None, error.reason
 
 
-def _nothing(record: dict[str, Any]) -> str:
+def nothing_to_translate(record: dict[str, Any]) -> str:
+    """Return the reason of a row that comes from a row without anything to translate."""
     return f"The row it comes from holds nothing to translate: {record['reason'] or 'no reason given'}"
 
 
-def _metadata(spec: SlicesSpec) -> dict[str, Any]:
+def metadata_of(spec: SlicesSpec) -> dict[str, Any]:
+    """Return what a set of strings or of decoded crystals says of its making."""
     return {"slices_mode": spec.mode, "slices_graph_method": spec.graph_method, "slices_strategy": str(spec.strategy)}

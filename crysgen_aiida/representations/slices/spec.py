@@ -40,6 +40,8 @@ class SlicesSpec:
     :param free_repulsion: depth of the repulsion while the whole cell is free (``strict``).
     :param stiffness: what holds the volume of the free cell: weight of the squared logarithm of its change, against
         the sum of the fourth powers of the bond lengths (``strict``).
+    :param duplicates: whether decoding tolerates a bond that is written twice; the published checker calls it edge
+        redundancy and refuses such strings where it is asked to (``dupli_check``).
     :param max_iterations: iterations of L-BFGS-B: a count, so that results do not depend on the machine's speed.
     :param starts: most geometries of a string that a potential chooses from; without one the first is taken.
     :param keep: of those, how many of the lowest energies are relaxed; the others only if none of these keeps the
@@ -63,6 +65,7 @@ class SlicesSpec:
     free_repulsion: float = 3.0
     stiffness: float = 3.0
     max_iterations: int = 300
+    duplicates: bool = True
     starts: int = 4
     keep: int = 2
     symmetrise: bool = False

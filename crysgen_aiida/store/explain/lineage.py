@@ -206,7 +206,9 @@ def _what(verb: str, output: str, node_type: str) -> str:
 
 
 def _is_use(verb: str, link: str) -> bool:
-    return verb == "screen" and (link == "reference" or link.startswith("known__"))
+    return verb in ("relax", "screen") and (
+        link == "reference" or link.startswith(("known__", "known_formulas__", "fingerprints__"))
+    )
 
 
 def _of_seed(steps: list[Step], root: str, seed: int) -> list[Step]:

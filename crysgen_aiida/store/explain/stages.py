@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ def stages_of(
 
     A pure function of the packed sets, of which it needs ``status``, ``reason``, ``parent_row`` and the yes/no columns
     with the texts that explain them. Each stage is ``{"stage", "kind", "n", "of", "denominator", "unknown",
-    "reasons"}``; the stages are sampled, grammatical, decoded, selected, relaxed and then each verdict.
+    "reasons"}``; the stages are sampled, grammatical, decoded, the gates of the selection one by one, selected,
+    relaxed, the filters of the protocol one by one, and then each verdict. Gates and filters are steps in the order
+    that the sets' metadata state: the denominator of each is what the one before it left.
 
     :param sequences: what was sampled, if known.
     :param decoded: the crystals as decoded, if known.
@@ -35,21 +39,76 @@ def stages_of(
         label = stages[-1]["stage"] if stages else "given"
         stages.append(step("decoded", _count(_ok(decoded)), label, n, _failed(decoded, tried)))
     tried = _tried(relaxed, decoded)
-    skipped = where_text(relaxed["status"], "skipped")
-    before, n = (stages[-1]["stage"], stages[-1]["n"]) if stages else ("given", _count(tried))
-    selected = tried & ~skipped
-    stages.append(step("selected", _count(selected), before, n, _reasons(relaxed, tried & skipped)))
+    before = (stages[-1]["stage"], stages[-1]["n"]) if stages else ("given", _count(tried))
+    steps, selected = _gates(relaxed, tried, before)
+    stages += steps
     ok = _ok(relaxed)
-    n_ok = _count(ok)
-    stages.append(step("relaxed", n_ok, "selected", _count(selected), _reasons(relaxed, selected & ~ok)))
-    return {"stages": [*stages, *_verdicts(relaxed, table, ok, n_ok)]}
+    stages.append(step("relaxed", _count(ok), "selected", _count(selected), _reasons(relaxed, selected & ~ok)))
+    return {"stages": [*stages, *_filters(relaxed, table, ok), *_verdicts(relaxed, table, ok)]}
 
 
-def _verdicts(relaxed: pa.Table, table: pa.Table, ok: Any, n_ok: int) -> list[dict[str, Any]]:
+def _gates(relaxed: pa.Table, tried: Any, before: tuple[str, int]) -> tuple[list[dict[str, Any]], Any]:
+    """Return a step for each gate of the selection and one for the choice among what passed; and the rows left."""
+    skipped = where_text(relaxed["status"], "skipped")
+    gates: Sequence[str] = ()
+    if "gate" in relaxed.column_names:
+        selection = _told(relaxed, "selection")
+        gates = selection.get("gates", ()) if isinstance(selection, dict) else ()
+    stages, left = [], tried
+    for gate in gates:
+        stopped = tried & skipped & where_text(relaxed["gate"], gate)
+        left = left & ~stopped
+        stages.append(step(f"gate {gate}", _count(left), *before, _reasons(relaxed, stopped)))
+        before = f"gate {gate}", _count(left)
+    selected = left & ~skipped
+    stages.append(step("selected", _count(selected), *before, _reasons(relaxed, left & skipped)))
+    return stages, selected
+
+
+def _filters(relaxed: pa.Table, table: pa.Table, ok: Any) -> list[dict[str, Any]]:
+    """Return a step for each filter of the protocol, in its order: a row counts where it is stopped first."""
+    protocol = _told(table, "protocol")
+    filters = protocol.get("filters", ()) if isinstance(protocol, dict) else ()
+    if not filters or "stopped_by" not in table.column_names:
+        return []
+    left = _judged(relaxed, table, ok)
+    stages, before = [], ("relaxed", _count(left))
+    for name in filters:
+        stopped = left & where_text(table["stopped_by"], name)
+        left = left & ~stopped
+        stages.append(step(f"filter {name}", _count(left), *before, _why(table, name, stopped)))
+        before = f"filter {name}", _count(left)
+    return stages
+
+
+def _why(table: pa.Table, verdict: str, rows: Any) -> dict[str, int]:
+    """Return the reasons why rows of the table do not have a verdict; those without a text are counted too."""
+    why = reason_column(verdict, table.column_names)
+    reasons = _reasons(table, rows, why) if why else {}
+    silent = _count(rows) - sum(reasons.values())
+    return {**reasons, f"{verdict} is not true": silent} if silent else reasons
+
+
+def _told(held: pa.Table, name: str) -> Any:
+    """Return what a set says of how it was made, None if it does not."""
+    text = (held.schema.metadata or {}).get(name.encode())
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return None
+
+
+def _judged(relaxed: pa.Table, table: pa.Table, ok: Any) -> Any:
+    """Return the rows of the table that judge a relaxed crystal."""
     parents = _whole(table["parent_row"])
     known = (parents >= 0) & (parents < len(relaxed))
     judged = np.zeros(len(table), dtype=bool)
     judged[known] = ok[parents[known]]
+    return judged
+
+
+def _verdicts(relaxed: pa.Table, table: pa.Table, ok: Any) -> list[dict[str, Any]]:
+    judged, n_ok = _judged(relaxed, table, ok), _count(ok)
     stages = []
     for held, among in ((relaxed, ok), (table, judged)):
         for field in held.schema:

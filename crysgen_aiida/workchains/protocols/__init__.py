@@ -45,7 +45,8 @@ def recipe_names() -> dict[str, str]:
 
 
 def load_recipe(name: str) -> dict[str, Any]:
-    """Return a recipe: ``generator``, ``n``, ``n_promote``, ``conditions``, ``citation`` and ``overrides`` of stages.
+    """Return a recipe: ``generator``, ``n``, ``n_promote``, ``conditions``, ``citation``, ``overrides`` of stages,
+    ``generator_overrides`` of stages for the generator it names and ``training`` (preset and spec of that generator).
 
     :raises ImpossibleRequest: if there is none of that name.
     """
@@ -53,6 +54,21 @@ def load_recipe(name: str) -> dict[str, Any]:
     if name not in names:
         raise ImpossibleRequest(f"There is no recipe {name!r}; {_hint(name, names)}")
     return _load("recipes", name)
+
+
+def training_of(recipe: str, generator: str) -> dict[str, Any]:
+    """Return how a recipe trains a generator: ``preset`` and ``spec``.
+
+    Another generator than the recipe's own, such as the baseline beside it, learns from the same rows (``data.keep``).
+
+    :raises ImpossibleRequest: if there is no such recipe.
+    """
+    held = load_recipe(recipe)
+    training: dict[str, Any] = held.get("training") or {}
+    if held.get("generator") == generator:
+        return training
+    keep = ((training.get("spec") or {}).get("data") or {}).get("keep")
+    return {"spec": {"data": {"keep": keep}}} if keep else {}
 
 
 def _folder(kind: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 #: Kind of an input that is a trained generator: a folder, not a packed set.
 GENERATOR = "generator"
 
-_MAPPING, _TEXT, _COUNT = (dict,), (str,), (int,)
+_MAPPING, _TEXT, _COUNT, _LIST = (dict,), (str,), (int,), (list,)
 _NUMBER_OR_NONE: tuple[type, ...] = (int, float, type(None))
 _MAPPING_OR_NONE: tuple[type, ...] = (dict, type(None))
 
@@ -86,6 +86,7 @@ _ALL = (
         "relax crystals with a potential, atoms and cell",
         inputs={"crystals": "crystals"},
         output="crystals",
+        namespaces={"known": "crystals", "known_formulas": "reference"},
         usable=("crystals",),
         parameters={
             "potential": Parameter(_MAPPING, {"name": "chgnet"}),
@@ -99,13 +100,21 @@ _ALL = (
         "judge crystals: validity, uniqueness, novelty, energy above the reference, conditions met",
         inputs={"crystals": "crystals", "reference": "reference"},
         optional={"unrelaxed": "crystals", "sequences": "sequences"},
-        namespaces={"known": "crystals"},
+        namespaces={"known": "crystals", "known_formulas": "reference", "fingerprints": "table"},
         output="table",
         parameters={
             "protocol": Parameter(_TEXT, "mattergen"),
             "requested": Parameter(_MAPPING, {}),
             "overrides": Parameter(_MAPPING, {}),
         },
+    ),
+    Verb(
+        "fingerprint",
+        "make site fingerprints of known crystals, for how unlike them others are",
+        inputs={"crystals": "crystals"},
+        output="table",
+        usable=("crystals",),
+        parameters={"labelled": Parameter(_LIST, [])},
     ),
     Verb(
         "reference",

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.errors import BadInput, BadJob, CrysgenError
-from crysgen_aiida.crystals.table import PackedTable
+from crysgen_aiida.crystals.table import PackedTable, ReferenceSet
 from crysgen_aiida.generators.contract import Generator, GeneratorInfo, build_spec, get_generator
+from crysgen_aiida.worker.inputs import Inputs
 from crysgen_aiida.worker.job import Job
 
 T = TypeVar("T", bound=PackedTable)
@@ -47,6 +48,14 @@ def potential_name(job: Job) -> str:
             f"The parameter 'potential' of {job.verb.name} must be {{\"name\": …}} with the name of a potential only."
         )
     return name
+
+
+def known_formulas(inputs: Inputs) -> dict[str, frozenset[str]]:
+    """Return the reduced formulas of the reference tables that crystals must be new against, by label."""
+    from crysgen_aiida.physics.reference import reduced_formulas
+
+    held = inputs.namespaces.get("known_formulas", {})
+    return {label: reduced_formulas(table) for label, table in held.items() if isinstance(table, ReferenceSet)}
 
 
 def expect_rows(output: PackedTable, n: int, who: str) -> None:

@@ -6,7 +6,13 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.worker.inputs import Inputs
 from crysgen_aiida.worker.job import Job
 from crysgen_aiida.worker.run import WorkerRun
-from crysgen_aiida.worker.verbs.common import expect_rows, make_settings, potential_name, with_parents
+from crysgen_aiida.worker.verbs.common import (
+    expect_rows,
+    known_formulas,
+    make_settings,
+    potential_name,
+    with_parents,
+)
 
 
 def run(job: Job, inputs: Inputs, run: WorkerRun) -> dict[str, CrystalSet]:
@@ -26,6 +32,8 @@ def run(job: Job, inputs: Inputs, run: WorkerRun) -> dict[str, CrystalSet]:
         spec=make_settings(RelaxSpec, parameters["relax"], "relax."),
         selection=None if selection is None else make_settings(SelectionSpec, selection, "selection."),
         run=run,
+        known=inputs.known("known"),
+        formulas=known_formulas(inputs),
         time_box_seconds=parameters["time_box_seconds"],
     )
     expect_rows(relaxed, len(crystals), "The relaxation")

@@ -7,7 +7,7 @@ from crysgen_aiida.crystals.table import PropertyTable, SequenceSet
 from crysgen_aiida.worker.inputs import Inputs
 from crysgen_aiida.worker.job import Job
 from crysgen_aiida.worker.run import WorkerRun
-from crysgen_aiida.worker.verbs.common import expect_rows, with_parents
+from crysgen_aiida.worker.verbs.common import expect_rows, known_formulas, with_parents
 
 
 def run(job: Job, inputs: Inputs, run: WorkerRun) -> dict[str, PropertyTable]:
@@ -24,6 +24,8 @@ def run(job: Job, inputs: Inputs, run: WorkerRun) -> dict[str, PropertyTable]:
         sequences=sequences,
         reference=inputs.reference("reference"),
         known=inputs.known("known"),
+        formulas=known_formulas(inputs),
+        fingerprints=inputs.tables("fingerprints"),
         protocol=job.parameters["protocol"],
         requested=job.parameters["requested"],
         overrides=job.parameters["overrides"],
