@@ -120,7 +120,7 @@ class Substitution:
     ) -> CrystalSet:
         """Exchange the elements of every proposal and scale its cell by the radii, or say why that cannot be done.
 
-        :raises ImpossibleRequest: if there is a ``relaxer``: a proposal has one geometry, so there is nothing to choose.
+        :raises ImpossibleRequest: if there is a ``relaxer``: among one geometry there is nothing to choose.
         """
         if relaxer is not None:
             raise ImpossibleRequest(
