@@ -20,6 +20,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from crysgen_aiida.generators.mattergpt.generator import MatterGPT
 from crysgen_aiida.generators.mattergpt.info import INFO
 from crysgen_aiida.generators.mattergpt.model import Cache, Transformer
 from crysgen_aiida.generators.mattergpt.state import StateFile
+from crysgen_aiida.generators.mattergpt.tokenizer import get_tokenizer
 from crysgen_aiida.generators.mattergpt.training import Alone, Trainer, read_training_data
 from crysgen_aiida.physics.hull import Hull
 from crysgen_aiida.representations.slices.checker import check
@@ -188,8 +190,9 @@ def sampling_speed(folder: Path) -> dict[str, Any]:
     strings, seconds = draw(checkpoint, 128, {}, max_tokens=128)
     table["strings per second and core, 256x6"] = figure(np.sum(strings.values("n_tokens")) / 128 / seconds, "1/s")
     for preset, rows in product(("base", "small"), (1, 64)):
-        spec = INFO.make_spec(preset=preset).model
-        model = Transformer(spec, 193, []).eval()
+        # without the features of nets, which would have to be read anew as well: the transformer alone
+        spec = replace(INFO.make_spec(preset=preset).model, net_features=False)
+        model = Transformer(spec, get_tokenizer(20), []).eval()
         tokens = torch.randint(3, 190, (rows, 200))
         none = torch.zeros((rows, 0))
         with torch.inference_mode():

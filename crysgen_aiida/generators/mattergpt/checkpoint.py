@@ -44,7 +44,7 @@ def new_model(spec: MatterGPTSpec, conditions: Sequence[Condition], seed: int) -
     """Return a model with random weights that depend on the seed only."""
     state = torch.get_rng_state()
     torch.manual_seed(seed)
-    model = Transformer(spec.model, len(get_tokenizer(spec.slices.max_atoms)), [c.shape for c in conditions])
+    model = Transformer(spec.model, get_tokenizer(spec.slices.max_atoms), [c.shape for c in conditions])
     torch.set_rng_state(state)
     return model
 

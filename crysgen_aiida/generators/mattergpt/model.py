@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
 
+from crysgen_aiida.generators.mattergpt.reading import NetReader
 from crysgen_aiida.generators.mattergpt.spec import ModelSpec
+from crysgen_aiida.generators.mattergpt.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ class ConditionShape:
 
 
 class Cache:
-    """Keys and values of the positions seen so far, for every layer, in memory that grows by whole blocks."""
+    """Keys and values of the positions seen so far, for every layer, in memory that grows by whole blocks.
+
+    With them goes the reader of the strings, where the model has one.
+    """
 
     GROWTH = 64
 
@@ -35,6 +40,7 @@ class Cache:
         shape = (spec.layers, 2, rows, spec.heads, 0, spec.width // spec.heads)
         self.memory = torch.empty(shape, device=device, dtype=dtype)  # (layer, k or v, B, H, room, C / H)
         self.length = 0
+        self.reader: NetReader | None = None
 
     def reserve(self, positions: int) -> None:
         """Make room for so many more positions."""
@@ -57,6 +63,8 @@ class Cache:
     def keep(self, rows: Tensor) -> None:
         """Forget all rows but these."""
         self.memory = self.memory[:, :, rows]
+        if self.reader is not None:
+            self.reader.keep(rows.cpu().numpy())
 
 
 class Attention(nn.Module):
@@ -140,15 +148,17 @@ class Transformer(nn.Module):
     """The language model.
 
     :param spec: sizes.
-    :param vocabulary: number of tokens V.
+    :param tokenizer: what the tokens mean; there are V of them.
     :param conditions: what the prefix holds, in order.
     """
 
-    def __init__(self, spec: ModelSpec, vocabulary: int, conditions: Sequence[ConditionShape]) -> None:
+    def __init__(self, spec: ModelSpec, tokenizer: Tokenizer, conditions: Sequence[ConditionShape]) -> None:
         super().__init__()
-        self.spec, self.vocabulary, self.conditions = spec, vocabulary, tuple(conditions)
+        self.spec, self.tokenizer, self.conditions = spec, tokenizer, tuple(conditions)
+        vocabulary = len(tokenizer)
         self.tokens = nn.Embedding(vocabulary, spec.width)
         self.positions = nn.Embedding(spec.block_size, spec.width)
+        self.features = nn.Linear(NetReader.width(tokenizer), spec.width, bias=False) if spec.net_features else None
         self.prefix = nn.ModuleDict(
             {
                 c.name: CategoryCondition(c.categories, spec.width) if c.categories else NumberCondition(spec)
@@ -182,6 +192,15 @@ class Transformer(nn.Module):
         columns = [self.prefix[c.name](values[:, i]) for i, c in enumerate(self.conditions)]
         return torch.stack(columns, dim=1) if columns else values.new_zeros((len(values), 0, self.spec.width))
 
+    def read(self, tokens: Tensor, cache: Cache | None) -> Tensor:
+        """Return what the strings so far say beside each token, shape (B, T, F); a cached reader goes on."""
+        reader = cache.reader if cache is not None else None
+        if reader is None:
+            reader = NetReader(self.tokenizer, len(tokens))
+        if cache is not None:
+            cache.reader = reader
+        return torch.from_numpy(reader.read(tokens.cpu().numpy())).to(tokens.device)
+
     def forward(self, tokens: Tensor, values: Tensor | None, cache: Cache | None = None) -> Tensor:
         """Return the logits of the token after each token.
 
@@ -193,6 +212,8 @@ class Transformer(nn.Module):
         T = tokens.shape[1]
         start = 0 if cache is None or values is not None else cache.length - len(self.conditions)
         x = self.tokens(tokens) + self.positions(torch.arange(start, start + T, device=tokens.device))  # (B, T, C)
+        if self.features is not None:
+            x = x + self.features(self.read(tokens, cache))  # (B, T, C)
         if values is not None:
             x = torch.cat([self.embed_conditions(values).to(x.dtype), x], dim=1)  # (B, P + T, C)
         x = self.drop(x)

@@ -24,6 +24,8 @@ class ModelSpec:
     :param dropout: chance of zeroing what a layer writes (paper: 0.1).
     :param attention_dropout: the same of attention weights (paper: 0.1); any but 0 rules out the fast CPU kernel.
     :param condition_encoder: how a scalar condition becomes a prefix vector: ``linear`` (paper) or ``mlp``.
+    :param net_features: whether each token comes with what the string so far says of its atoms and bonds
+        (:mod:`~crysgen_aiida.generators.mattergpt.reading`; paper: no).
     """
 
     layers: int = 12
@@ -33,6 +35,7 @@ class ModelSpec:
     dropout: float = 0.1
     attention_dropout: float = 0.0
     condition_encoder: str = "mlp"
+    net_features: bool = False
 
     def __post_init__(self) -> None:
         _require(min(self.layers, self.heads, self.width) > 0, "Every model size must be at least 1.")
@@ -227,21 +230,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "training": {"lr": 1e-4, "batch_size": 60, "condition_dropout": 0.0},
         "sampling": {"temperature": 1.2, "top_p": 0.9, "grammar": False},
     },
-    "large": {"training": {"batch_size": 128, "augment": "atoms+axes", "optimizer": "muon"}},
+    "large": {
+        "model": {"net_features": True},
+        "training": {"batch_size": 128, "augment": "atoms+axes", "optimizer": "muon"},
+    },
     "small": {
-        "model": {"layers": 8, "heads": 8, "width": 512},
+        "model": {"layers": 8, "heads": 8, "width": 512, "net_features": True},
         "training": {"batch_size": 64, "lr": 5e-4, "optimizer": "muon"},
     },
     "base": {
-        "model": {"layers": 6, "heads": 4, "width": 256},
+        "model": {"layers": 6, "heads": 4, "width": 256, "net_features": True},
         "training": {"batch_size": 32, "lr": 1e-3, "optimizer": "muon"},
     },
     "tiny": {
-        "model": {"layers": 4, "heads": 2, "width": 128},
+        "model": {"layers": 4, "heads": 2, "width": 128, "net_features": True},
         "training": {"batch_size": 32, "lr": 2e-3, "optimizer": "muon"},
     },
     "starter": {
-        "model": {"layers": 5, "heads": 4, "width": 256, "block_size": 320},
+        "model": {"layers": 5, "heads": 4, "width": 256, "block_size": 320, "net_features": True},
         "data": {"conditions": _STARTER_CONDITIONS},
         "training": {
             "epochs": 26, "batch_size": 32, "lr": 1e-3, "optimizer": "muon", "store_dtype": "bfloat16",
@@ -249,7 +255,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "test": {
-        "model": {"layers": 2, "heads": 2, "width": 64, "block_size": 160, "dropout": 0.0},
+        "model": {"layers": 2, "heads": 2, "width": 64, "block_size": 160, "dropout": 0.0, "net_features": True},
         "data": {"conditions": ("formation_energy_per_atom", "band_gap"), "part_rows": 16},
         "training": {
             "epochs": 3, "batch_size": 8, "lr": 3e-3, "precision": "fp32", "checkpoint_steps": 2, "deadline_steps": 1,

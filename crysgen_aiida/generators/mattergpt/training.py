@@ -363,7 +363,7 @@ def inherit(model: Transformer, parent: Checkpoint) -> None:
     own = model.state_dict()
     held = parent.model.state_dict()
     if parent.spec.model.__dict__ | _REGULARISATION != model.spec.__dict__ | _REGULARISATION or (
-        parent.model.vocabulary != model.vocabulary
+        parent.model.tokenizer != model.tokenizer
     ):
         raise ImpossibleRequest(
             "The model to start from has other sizes than spec.model and spec.slices.max_atoms ask for; use the same "
