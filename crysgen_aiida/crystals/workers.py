@@ -19,10 +19,10 @@ from crysgen_aiida.crystals.run import Run
 A = TypeVar("A")
 B = TypeVar("B")
 
-#: Items a process takes at a time.
+#: Items a process takes at a time, if they take milliseconds each.
 CHUNK = 8
-#: A process is started only if so many items come on it: starting one takes as long as some hundred of them.
-ITEMS_PER_PROCESS = 128
+#: A process is started only if so many chunks come on it: starting one takes as long as some ten of them.
+CHUNKS_PER_PROCESS = 16
 #: Seconds between two looks at the clock while processes work.
 _POLL_SECONDS = 0.2
 
@@ -40,11 +40,12 @@ class Workers(Generic[A, B]):
         spawned, so a script that uses several threads must guard its work with ``if __name__ == "__main__"``).
     :param run: says how many threads, and when to stop.
     :param n_items: how many items there are in all.
+    :param chunk: items a process takes at a time; 1 if they take tenths of a second.
     """
 
-    def __init__(self, function: Callable[[A], B], run: Run, n_items: int) -> None:
-        self.function, self.run = function, run
-        self.processes = max(1, min(int(run.threads * run.batch_scale), n_items // ITEMS_PER_PROCESS))
+    def __init__(self, function: Callable[[A], B], run: Run, n_items: int, chunk: int = CHUNK) -> None:
+        self.function, self.run, self.chunk = function, run, chunk
+        self.processes = max(1, min(int(run.threads * run.batch_scale), n_items // (chunk * CHUNKS_PER_PROCESS)))
         self._pool: ProcessPoolExecutor | None = None
         self._environment: dict[str, str | None] = {}
 
@@ -75,7 +76,7 @@ class Workers(Generic[A, B]):
         :raises OutOfTime: if the limit is near.
         :raises OutOfMemory: if a process was killed, which is what an operating system short of memory does.
         """
-        chunks = [items[k : k + CHUNK] for k in range(0, len(items), CHUNK)]
+        chunks = [items[k : k + self.chunk] for k in range(0, len(items), self.chunk)]
         if self._pool is None:
             results = []
             for chunk in chunks:

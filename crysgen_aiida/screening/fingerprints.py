@@ -11,12 +11,9 @@ A fingerprint costs about 0.2 s, so those of a set are made once and kept as a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +25,7 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import BadInput, ImpossibleRequest, NotInstalled
 from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.table import PropertyTable
+from crysgen_aiida.crystals.workers import Workers
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -49,7 +47,7 @@ INSTALL = "pip install 'crysgen-aiida[fingerprints]'"
 
 Cell = tuple[list[float], list[int], list[float]]  # lattice (9) [A], numbers (n), fractional coordinates (3 n)
 Result = tuple[list[float] | None, str | None]  # fingerprint, or why there is none
-Maker = Callable[[list[Cell]], list[Result]]
+Maker = Callable[[list[Cell]], list[Result]]  # e.g. Workers.map
 
 
 def method() -> str:
@@ -84,12 +82,11 @@ def fingerprint_set(crystals: CrystalSet, *, labelled: Iterable[str] = (), run: 
         )
     held = np.all([np.isfinite(crystals.values(name)) for name in asked], axis=0) if asked else None
 
-    with fingerprinter(run.threads) as fingerprints:
+    with fingerprint_workers(run, len(crystals)) as workers:
 
         def part(rows: range) -> PropertyTable:
-            run.check_time()
             records = [crystals.get(row) for row in rows]
-            results = _judge(records, [held is None or bool(held[row]) for row in rows], asked, fingerprints)
+            results = _judge(records, [held is None or bool(held[row]) for row in rows], asked, workers.map)
             return _table(rows, records, results)
 
         table = run.map_rows("fingerprint", len(crystals), part, part_rows=PART_ROWS)
@@ -97,16 +94,19 @@ def fingerprint_set(crystals: CrystalSet, *, labelled: Iterable[str] = (), run: 
     return table.with_metadata(method=made_by, settings=settings, labelled=list(asked))
 
 
+def fingerprint_workers(run: Run, n: int) -> Workers[Cell, Result]:
+    """Return the processes that make ``n`` fingerprints; their ``map`` is what :func:`fingerprints_of` takes."""
+    return Workers(_fingerprint, run, n, chunk=1)
+
+
 def fingerprints_of(structures: Sequence[Structure | None], make: Maker | None = None) -> list[Result]:
     """Return the fingerprint of each crystal or the reason why there is none.
 
-    :param make: from :func:`fingerprinter`; by default they are made in this process.
+    :param make: of :func:`fingerprint_workers`; by default they are made in this process.
     :raises NotInstalled: if matminer is not there.
     """
     method()
-    if make is None:
-        with fingerprinter(1) as made_here:
-            return fingerprints_of(structures, made_here)
+    make = make or _here
     cells = [(k, _cell(s)) for k, s in enumerate(structures) if s is not None]
     results: list[Result] = [(None, "there is no crystal to compare")] * len(structures)
     for (k, _), result in zip(cells, make([c for _, c in cells]), strict=True):
@@ -147,14 +147,8 @@ class KnownFingerprints:
         return float(distances[best]), *self._where[best]
 
 
-@contextmanager
-def fingerprinter(threads: int) -> Iterator[Maker]:
-    """Yield what makes fingerprints: here, or in so many processes, each row on its own so that the result is equal."""
-    if threads <= 1:
-        yield lambda cells: [_fingerprint(cell) for cell in cells]
-        return
-    with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
-        yield lambda cells: list(pool.map(_fingerprint, cells))
+def _here(cells: list[Cell]) -> list[Result]:
+    return [_fingerprint(cell) for cell in cells]
 
 
 @cache

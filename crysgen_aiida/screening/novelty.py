@@ -12,7 +12,7 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import NotInstalled
 from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.table import PropertyTable
-from crysgen_aiida.screening.fingerprints import KnownFingerprints, Maker, fingerprinter, fingerprints_of, method
+from crysgen_aiida.screening.fingerprints import KnownFingerprints, fingerprint_workers, fingerprints_of, method
 from crysgen_aiida.screening.uniqueness import Known
 
 if TYPE_CHECKING:
@@ -113,9 +113,8 @@ def judge_dissimilarity(
     if known.method != made_by:
         run.warn(f"Fingerprints of the known crystals are {known.method}, those of the crystals judged are {made_by}.")
 
-    def part(rows: range, make: Maker) -> PropertyTable:
-        run.check_time()
-        results = fingerprints_of([structures[row] for row in rows], make)
+    def part(rows: range) -> PropertyTable:
+        results = fingerprints_of([structures[row] for row in rows], workers.map)
         near = [None if values is None else known.nearest(values) for values, _ in results]
         return PropertyTable(
             pa.table(
@@ -128,8 +127,8 @@ def judge_dissimilarity(
             )
         )
 
-    with fingerprinter(run.threads) as make:
-        found = run.map_rows("dissimilarity", len(structures), lambda rows: part(rows, make), part_rows=PART_ROWS)
+    with fingerprint_workers(run, len(structures)) as workers:
+        found = run.map_rows("dissimilarity", len(structures), part, part_rows=PART_ROWS)
     results = zip(found.column("distance"), found.column("most_similar"), found.column("why"), strict=True)
     return _dissimilar(made_by, list(results), structures, threshold)
 

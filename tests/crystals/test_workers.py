@@ -39,7 +39,7 @@ def pid_and_threads(_: int) -> tuple[int, str | None]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start processes for few items too."""
-    monkeypatch.setattr(workers, "ITEMS_PER_PROCESS", 1)
+    monkeypatch.setattr(workers, "CHUNKS_PER_PROCESS", 1)
 
 
 def test_few_items_and_one_thread_need_no_process() -> None:
@@ -116,7 +116,7 @@ def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         "import os, signal\n"
         "from crysgen_aiida.crystals import workers\n"
         "from crysgen_aiida.crystals.run import InProcess\n"
-        "workers.ITEMS_PER_PROCESS = 1\n"
+        "workers.CHUNKS_PER_PROCESS = 1\n"
         "def me(_):\n"
         "    return os.getpid()\n"
         "if __name__ == '__main__':\n"

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from crysgen_aiida.crystals import workers
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import BadInput, ImpossibleRequest
 from crysgen_aiida.crystals.run import InProcess
@@ -74,7 +75,10 @@ def test_the_choice_of_cell_changes_nothing_and_elements_do_not_enter(zoo: dict[
     assert np.linalg.norm(one - three) < 0.05
 
 
-def test_processes_side_by_side_give_the_same(labelled: CrystalSet, table: PropertyTable) -> None:
+def test_processes_side_by_side_give_the_same(
+    labelled: CrystalSet, table: PropertyTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "CHUNKS_PER_PROCESS", 1)
     assert fingerprint_set(labelled, run=InProcess(threads=2)).content_hash == table.content_hash
 
 
