@@ -275,8 +275,50 @@ def print_table(table: dict[str, Any]) -> None:
         print(f"  {title:<74} {entry['value']:9.2f} {entry['unit']}{interval}{bar}", flush=True)
 
 
+#: Rows of the tables of ``docs/results/mattergpt.md``: title, figure.
+WRITTEN = (
+    ("grammatical", "grammatical"),
+    ("become crystals", "crystals"),
+    ("different nets", "different nets"),
+    ("unique crystals", "unique crystals"),
+    ("unique, and no crystal of the starter set", "unique and new against training"),
+    ("formula not in the starter set", "formula new against training"),
+    ("nor among those of mp_part", "formula new against training and mp_part"),
+)
+HEEDED = (
+    ("hits, within 0.3 eV/atom [%]", "hits"),
+    *((f"hits at {t:g} eV/atom [%]", f"hits at {t:g} eV/atom") for t in reversed(TARGETS)),
+    ("Spearman of target and energy", "Spearman of target and formation energy"),
+    ("mean error relative to the target (MAPE) [%]", "MAPE"),
+    *((f"median at {t:g} [eV/atom]", f"median at {t:g} eV/atom") for t in reversed(TARGETS)),
+)
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """Return the tables of the results page."""
+
+    def cell(name: str) -> str:
+        entry = table.get(name)
+        if entry is None:
+            return ""
+        digits = 0 if name.endswith(("MAPE, hull", "MAPE, relaxed")) else 2 if entry["unit"] in ("1", "eV/atom") else 1
+        interval = "" if entry["interval"] is None else " [{:.{d}f}, {:.{d}f}]".format(*entry["interval"], d=digits)
+        return f"{entry['value']:.{digits}f}{interval}"
+
+    def lines(head: str, rows: Sequence[tuple[str, str]], columns: Sequence[str], end: str) -> list[str]:
+        body = [f"| {title} | " + " | ".join(cell(f"{c}: {name}{end}") for c in columns) + " |" for title, name in rows]
+        return [f"| {head} | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns), *body, ""]
+
+    drawn = [name for name in SETTINGS if not name.startswith("asked")]
+    asked = [name for name in SETTINGS if name.startswith("asked")]
+    text = lines("[%]", WRITTEN, drawn, "") + lines("hull judge", HEEDED, asked, ", hull")
+    if any(name.endswith(", relaxed") for name in table):
+        text += lines("relaxed judge", (*HEEDED, ("relaxed [%]", "with an energy")), RELAXED, ", relaxed")
+    return "\n".join(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table; with ``--json`` write it too."""
+    """Print the table; with ``--json`` and ``--markdown`` write it too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder of a trained model")
     parser.add_argument("--home", type=Path, required=True, help="folder that keeps what was computed")
@@ -284,11 +326,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=200, help="strings a setting (default 200)")
     parser.add_argument("--relax", type=int, default=0, metavar="N", help="relax the first N strings of two settings")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     n = 1000 if options.full else options.n
     table = study(Study(options.checkpoint, options.home, n), min(options.relax, n))
     if options.json:
         options.json.write_text(json.dumps(table, indent=1) + "\n")
+    if options.markdown:
+        options.markdown.write_text(markdown(table))
 
 
 if __name__ == "__main__":
