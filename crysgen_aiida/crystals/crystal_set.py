@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from crysgen_aiida.crystals import schema
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
     from typing_extensions import Self
 
+#: A crystal as arrays: lattice rows (3, 3) [A], atomic numbers (n,), fractional coordinates (n, 3).
+Arrays = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
 
 class CrystalSet(PackedTable):
     """A set of crystals: ``lattice`` [A, row-major], ``numbers``, ``frac_coords`` and property columns."""
@@ -26,7 +31,7 @@ class CrystalSet(PackedTable):
     @classmethod
     def from_structures(
         cls,
-        structures: Sequence[Structure | None],
+        structures: Sequence[Structure | Arrays | None],
         *,
         reasons: Sequence[str | None] | None = None,
         columns: Mapping[pa.Field, Sequence[Any]] | None = None,
@@ -36,6 +41,7 @@ class CrystalSet(PackedTable):
     ) -> Self:
         """Pack pymatgen structures. ``None`` makes a failed row, whose ``reasons`` entry must say why.
 
+        :param structures: arrays are taken too: they give the same row as the structure made of them, and sooner.
         :param columns: further columns, keyed by Arrow field (:func:`~crysgen_aiida.crystals.schema.property_field`).
         :raises BadInput: if a structure is disordered or not finite, or a failed row has no reason.
         """
@@ -91,21 +97,26 @@ def content_id(lattice: np.ndarray, numbers: np.ndarray, frac_coords: np.ndarray
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _pack(structure: Structure | None, row: int) -> dict[str, Any]:
-    if structure is None:
+def _pack(crystal: Structure | Arrays | None, row: int) -> dict[str, Any]:
+    if crystal is None:
         return {}
-    if not structure.is_ordered:
-        raise BadInput(f"The crystal of row {row} has partially occupied sites; order it first.")
-    lattice = np.asarray(structure.lattice.matrix, dtype=float)
-    frac = np.asarray(structure.frac_coords, dtype=float)
+    if isinstance(crystal, tuple):
+        from pymatgen.core import Composition
+
+        lattice, numbers, frac = crystal
+        composition = Composition(Counter(numbers.tolist()))
+    else:
+        if not crystal.is_ordered:
+            raise BadInput(f"The crystal of row {row} has partially occupied sites; order it first.")
+        lattice, frac, composition = crystal.lattice.matrix, crystal.frac_coords, crystal.composition
+        numbers = np.array([site.specie.Z for site in crystal])
     if not (np.isfinite(lattice).all() and np.isfinite(frac).all()):
         raise BadInput(f"The crystal of row {row} has a coordinate that is not a finite number.")
-    numbers = np.array([site.specie.Z for site in structure], dtype=np.uint8)
     return {
         "lattice": lattice.ravel().tolist(),
         "numbers": numbers.tolist(),
         "frac_coords": frac.ravel().tolist(),
-        "reduced_formula": structure.composition.reduced_formula,
+        "reduced_formula": composition.reduced_formula,
         "n_atoms": len(numbers),
         "content_id": content_id(lattice, numbers, frac),
     }

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from crysgen_aiida.crystals.crystal_set import Arrays
 from crysgen_aiida.crystals.run import Run
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
-#: A crystal as arrays: cell (3, 3) [A], atomic numbers (n,), fractional coordinates (n, 3).
-Start = tuple[Floats, Ints, Floats]
+#: A crystal to relax, as arrays.
+Start = Arrays
 
 
 @dataclass(frozen=True)

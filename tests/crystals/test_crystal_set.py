@@ -26,6 +26,22 @@ def test_structures_round_trip(held: list[Structure]) -> None:
     assert packed.column("reduced_formula") == [s.composition.reduced_formula for s in held]
 
 
+@QUICK
+@given(held=st.lists(structures(), min_size=1, max_size=4))
+def test_arrays_give_the_rows_that_their_structures_give(held: list[Structure]) -> None:
+    arrays = [(s.lattice.matrix, np.array([site.specie.Z for site in s]), s.frac_coords) for s in held]
+    packed = CrystalSet.from_structures([None, *arrays], reasons=["none"] + [None] * len(held))
+    assert (
+        packed.content_hash
+        == CrystalSet.from_structures([None, *held], reasons=["none"] + [None] * len(held)).content_hash
+    )
+
+
+def test_arrays_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(BadInput, match="row 0 has a coordinate that is not a finite number"):
+        CrystalSet.from_structures([(np.eye(3), np.array([26]), np.array([[np.nan, 0.0, 0.0]]))])
+
+
 def test_a_missing_crystal_is_a_failed_row() -> None:
     packed = CrystalSet.from_structures(
         [rocksalt(), None], reasons=[None, "decoding failed"], parent_input="sequences", parent_rows=[4, 4]

@@ -52,7 +52,7 @@ def check(net: Net | str, mode: str = "strict", *, strategy: int = 4, duplicates
     single = net.without_duplicates()
     if not duplicates and single.n_edges < net.n_edges:
         return Verdict(False, DUPLICATE)
-    touched = {int(i) for i in single.edges.ravel()}
+    touched = set(single.edges.ravel().tolist())
     if mode == "paper":
         return _paper(single, len(touched))
     if len(touched) < net.n_atoms or net.n_atoms == 0:

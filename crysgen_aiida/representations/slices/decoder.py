@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from crysgen_aiida.crystals.crystal_set import Arrays
 from crysgen_aiida.representations.slices.archetype import SINGULAR, Archetype, archetype
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.nets import Net
@@ -66,6 +67,11 @@ class Decoded:
     def volume(self) -> float:
         """Volume of the cell [A^3]."""
         return float(abs(np.linalg.det(self.lattice)))
+
+    @property
+    def arrays(self) -> Arrays:
+        """The crystal as a set packs it."""
+        return self.lattice, self.numbers, self.frac_coords
 
     def structure(self) -> Structure:
         """Return a pymatgen structure."""

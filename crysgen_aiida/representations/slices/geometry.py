@@ -31,7 +31,8 @@ SIGMA = 0.8909
 #: Pairs further than this many sigma at the start are left out.
 REPULSION_RANGE = 3.0
 
-_NEAR_CELLS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=np.int64)
+_NEAR_CELLS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
+_HOME = len(_NEAR_CELLS) // 2
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _paper_angles(net: Net) -> list[tuple[int, int, int, int, int, int]]:
 
 def repulsion(net: Net, coords: FloatArray, lattice: FloatArray, spec: SlicesSpec) -> Repulsion:
     """List the unbonded pairs within reach: across cell borders in ``strict`` mode, inside one cell as published."""
-    radii = np.array([COVALENT_RADIUS[z - 1] for z in net.numbers])
+    radii = np.array(COVALENT_RADIUS)[net.numbers - 1]
     first, second = np.triu_indices(net.n_atoms)
     if spec.mode == "paper":
         off = first < second
@@ -146,29 +147,35 @@ def repulsion(net: Net, coords: FloatArray, lattice: FloatArray, spec: SlicesSpe
         inside = np.stack([first, second], axis=1)[np.array(free, dtype=bool)]
         return Repulsion(inside, np.zeros((len(inside), 3)), SIGMA * 2.0 * radii[inside[:, 0]])
     difference = coords[second] - coords[first]
-    nearest = -np.round(difference).astype(np.int64)
-    cells = (nearest[:, None, :] + _NEAR_CELLS[None]).reshape(-1, 3)
-    pairs = np.repeat(np.stack([first, second], axis=1), len(_NEAR_CELLS), axis=0)
-    vector = (np.repeat(difference, len(_NEAR_CELLS), axis=0) + cells) @ lattice
-    sigma = SIGMA * (radii[pairs[:, 0]] + radii[pairs[:, 1]])
-    near = np.einsum("ij,ij->i", vector, vector) < (REPULSION_RANGE * sigma) ** 2
-    key = _pair_key(pairs[:, 0], pairs[:, 1], cells)
-    tail, head = net.edges[:, 0], net.edges[:, 1]
-    bonded_keys = np.concatenate([_pair_key(tail, head, net.images), _pair_key(head, tail, -net.images)])
-    # an own image is met twice, as +T and -T: keep the lexicographically positive one
-    positive = (cells[:, 0] * 9 + cells[:, 1] * 3 + cells[:, 2]) > 0
-    keep = near & ~np.isin(key, bonded_keys) & ((pairs[:, 0] != pairs[:, 1]) | positive)
-    return Repulsion(pairs[keep], cells[keep].astype(float), sigma[keep])
+    nearest = -np.round(difference)
+    vector = ((difference + nearest) @ lattice)[:, None, :] + _NEAR_CELLS @ lattice  # (pairs, cells, 3)
+    sigma = SIGMA * (radii[first] + radii[second])
+    there = np.einsum("pck,pck->pc", vector, vector) < ((REPULSION_RANGE * sigma) ** 2)[:, None]
+    there[first == second, : _HOME + 1] = False  # an own image is met twice, as +T and -T, and the atom itself once
+    there[_bonded(net, nearest)] = False
+    pair, cell = there.nonzero()
+    return Repulsion(np.stack([first[pair], second[pair]], axis=1), nearest[pair] + _NEAR_CELLS[cell], sigma[pair])
 
 
-def _pair_key(i: IntArray, j: IntArray, cells: IntArray) -> IntArray:
-    shifted = cells + 50
-    key: IntArray = (((i * 1000 + j) * 101 + shifted[:, 0]) * 101 + shifted[:, 1]) * 101 + shifted[:, 2]
-    return key
+def _bonded(net: Net, nearest: FloatArray) -> tuple[IntArray, IntArray]:
+    """Return where the bonds are in a table of pairs of atoms and near cells.
+
+    :param nearest: (P, 3) cell that counts as the middle one, for all pairs (i <= j) in the order of ``triu_indices``.
+    """
+    ends = np.concatenate([net.edges, net.edges[:, ::-1]])
+    images = np.concatenate([net.images, -net.images])
+    pair = ends[:, 0] * (2 * net.n_atoms - 1 - ends[:, 0]) // 2 + ends[:, 1]
+    pair[ends[:, 0] > ends[:, 1]] = -1  # meant once only
+    offset = images - nearest[pair].astype(np.int64)
+    listed = (pair >= 0) & (np.abs(offset) <= 1).all(axis=1)
+    return pair[listed], _HOME + offset[listed] @ (9, 3, 1)
 
 
 class Objective:
     """The objective as a function of lattice scales and atomic shifts, with its gradient.
+
+    Vectors are the columns of (3, N) matrices, first those of the bonds and then those of the repulsive pairs. They
+    are taken in the start lattice, where the shifts are; then the matrix D deforms them as it deforms the lattice.
 
     :param embedding: start; arcs and coordinates are shifted from there.
     :param lattice: (3, 3) start lattice, rows [A].
@@ -189,81 +196,76 @@ class Objective:
         depth: float,
         frozen: bool = False,
     ) -> None:
-        n = embedding.coords.shape[0]
         self.lattice, self.aim, self.depth, self.frozen = lattice, aim, depth, frozen
         self.coords = embedding.coords
-        self.ties = np.array(ties)
-        self.n_scales = int(self.ties.max()) + 1
-        self.inverse = np.linalg.inv(lattice)
-        pairs = push.pairs
-        reach = np.zeros((len(pairs), n))
-        rows = np.arange(len(pairs))
-        np.add.at(reach, (rows, pairs[:, 1]), 1.0)
-        np.add.at(reach, (rows, pairs[:, 0]), -1.0)
-        self.n_edges = len(embedding.arcs)
-        self.start = np.concatenate([embedding.arcs, push.cells + reach @ embedding.coords])
-        self.shift = np.concatenate([embedding.incidence, reach])[:, 1:]
+        self.inverse = np.linalg.inv(lattice).astype(np.float64)
+        self.deformations = stretches(lattice, self.inverse, ties)
+        self.n_edges, n_atoms = embedding.incidence.shape
+        pairs = np.arange(len(push.pairs))
+        reach = np.zeros((len(pairs), n_atoms))
+        reach[pairs, push.pairs[:, 1]] += 1.0
+        reach[pairs, push.pairs[:, 0]] -= 1.0
+        self.start = (np.concatenate([embedding.arcs, push.cells + reach @ embedding.coords]) @ lattice).T.copy()
+        self.shift = np.concatenate([embedding.incidence, reach]).T[1:].copy()
+        self.n_deformed = self.n_edges if frozen else self.start.shape[1]
+        self.weights4 = 4.0 * aim.weights  # what the force needs
         self.sigma2 = push.sigma**2
-        self.n_shifts = 3 * (n - 1)
+        self.steepness = -48.0 * depth / self.sigma2
+        self.n_shifts = 3 * (n_atoms - 1)
 
     @property
-    def n_variables(self) -> int:
-        """Number of variables: those of the cell, then three a shifted atom."""
-        return self.n_scales + self.n_shifts
+    def n_scales(self) -> int:
+        """Number of variables of the cell."""
+        return len(self.deformations)
 
     def origin(self) -> FloatArray:
         """Return the variables of the start."""
-        x = np.zeros(self.n_variables)
+        x = np.zeros(self.n_scales + self.n_shifts)
         x[: self.n_scales] = 1.0
         return x
 
     def arrangement(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the (3, 3) lattice [A] and the (n - 1, 3) fractional shifts of atoms 1 to n - 1."""
-        return self._cell(x[: self.n_scales]), x[self.n_scales :].reshape(-1, 3) @ self.inverse
+        deformation, shifts = self._parts(x)
+        return self.lattice @ deformation, shifts @ self.inverse
 
     def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
         """Return value and gradient. ``x``: the cell, then Cartesian shifts [A] measured in the start lattice."""
-        scaled, shifts = self.arrangement(x)
-        fractional = self.start + self.shift @ shifts
-        bonds = fractional[: self.n_edges] @ scaled
-        deviation = bonds @ bonds.T - self.aim.products
-        weighted = self.aim.weights * deviation
-        value = float(np.vdot(weighted, deviation))
-        force = np.empty_like(fractional)  # derivative with respect to every fractional vector
-        bond_force = 4.0 * (weighted @ bonds)
-        force[: self.n_edges] = bond_force @ scaled.T
-        cell_gradient = self._cell_gradient(fractional[: self.n_edges], bond_force)
-        if len(self.sigma2):
-            cell = self.lattice if self.frozen else scaled
-            apart = fractional[self.n_edges :] @ cell
-            inverse = self.sigma2 / (np.einsum("ij,ij->i", apart, apart) + 1e-4)
-            term = 4.0 * self.depth * inverse**6
-            value += float(term.sum())
-            pair_force = (-12.0 * term * inverse / self.sigma2)[:, None] * apart
-            force[self.n_edges :] = pair_force @ cell.T
-            if not self.frozen:
-                cell_gradient += self._cell_gradient(fractional[self.n_edges :], pair_force)
+        deformation, shifts = self._parts(x)
+        k, m, end = self.n_scales, self.n_edges, self.n_deformed
+        still = self.start + shifts.T @ self.shift
+        vectors = deformation.T @ still
+        force = np.empty_like(vectors)  # derivative with respect to every vector after the deformation
+
+        bonds = vectors[:, :m]
+        deviation = bonds.T @ bonds - self.aim.products
+        weighted = self.weights4 * deviation
+        force[:, :m] = bonds @ weighted
+
+        apart = (still if self.frozen else vectors)[:, m:]
+        inverse = self.sigma2 / (np.einsum("kp,kp->p", apart, apart) + 1e-4)
+        cubed = inverse * inverse * inverse
+        force[:, m:] = (self.steepness * inverse * cubed * cubed) * apart
+
+        pull = deformation @ force  # derivative with respect to every vector before the deformation
+        pull[:, end:] = force[:, end:]
         gradient = np.empty_like(x)
-        gradient[: self.n_scales] = self._tied(cell_gradient)
-        gradient[self.n_scales :] = (self.shift.T @ force @ self.inverse.T).ravel()
-        return value, gradient
+        gradient[:k] = self.deformations @ (still[:, :end] @ force[:, :end].T).ravel()
+        gradient[k:] = (self.shift @ pull.T).ravel()
+        value = 0.25 * np.vdot(weighted, deviation) + 4.0 * self.depth * (cubed @ cubed)
+        return float(value), gradient
 
-    def _cell(self, variables: FloatArray) -> FloatArray:
-        """Return the lattice (3, 3) [A]."""
-        return variables[self.ties][:, None] * self.lattice
+    def _parts(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the (3, 3) matrix D, and the (n - 1, 3) Cartesian shifts [A]."""
+        return (x[: self.n_scales] @ self.deformations).reshape(3, 3), x[self.n_scales :].reshape(-1, 3)
 
-    def _cell_gradient(self, fractional: FloatArray, force: FloatArray) -> FloatArray:
-        """Return the derivative with respect to what describes the cell.
 
-        :param fractional: (N, 3) fractional vectors; ``force`` (N, 3) derivatives with respect to the Cartesian ones.
-        """
-        scales: FloatArray = np.einsum("ek,ek->k", fractional, force @ self.lattice.T)
-        return scales
-
-    def _tied(self, cell_gradient: FloatArray) -> FloatArray:
-        """Return the derivative with respect to the variables of the cell."""
-        tied: FloatArray = np.bincount(self.ties, cell_gradient, self.n_scales).astype(np.float64)
-        return tied
+def stretches(lattice: FloatArray, inverse: FloatArray, ties: tuple[int, int, int]) -> FloatArray:
+    """Return for every scale variable the (9,) matrix that it multiplies: their sum deforms ``lattice``."""
+    matrices = np.zeros((max(ties) + 1, 9))
+    for k, tie in enumerate(ties):
+        matrices[tie] += np.outer(inverse[:, k], lattice[k]).ravel()
+    return matrices
 
 
 #: How six numbers make the symmetric matrix that deforms a free cell: xx, yy, zz, yz, xz, xy. An orthonormal basis, so
@@ -295,32 +297,31 @@ class FreeCell(Objective):
         stiffness: float,
     ) -> None:
         super().__init__(embedding, lattice, aim, push, (0, 1, 2), depth)
-        self.n_scales = len(SYMMETRIC)
+        self.deformations = SYMMETRIC
         self.stiffness = stiffness * float((aim.lengths**4).sum())
 
     def origin(self) -> FloatArray:
         """Return the variables of the start: D is the identity."""
-        x = np.zeros(self.n_variables)
+        x = np.zeros(self.n_scales + self.n_shifts)
         x[:3] = 1.0
         return x
 
     def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
         """Return value and gradient. ``x``: the entries of D, then Cartesian shifts [A]."""
         value, gradient = super().__call__(x)
-        deformation = (x[:6] @ SYMMETRIC).reshape(3, 3)
-        swelling = math.log(float(np.linalg.det(deformation)))
-        gradient[:6] += 2.0 * self.stiffness * swelling * (SYMMETRIC @ np.linalg.inv(deformation).ravel())
+        volume, slope = _determinant(*x[:6].tolist())
+        swelling = math.log(volume)
+        gradient[:6] += 2.0 * self.stiffness * swelling / volume * slope
         return value + self.stiffness * swelling**2, gradient
 
-    def _cell(self, variables: FloatArray) -> FloatArray:
-        return self.lattice @ (variables @ SYMMETRIC).reshape(3, 3)
 
-    def _cell_gradient(self, fractional: FloatArray, force: FloatArray) -> FloatArray:
-        free: FloatArray = SYMMETRIC @ (self.lattice.T @ (fractional.T @ force)).ravel()
-        return free
-
-    def _tied(self, cell_gradient: FloatArray) -> FloatArray:
-        return cell_gradient
+def _determinant(xx: float, yy: float, zz: float, yz: float, xz: float, xy: float) -> tuple[float, FloatArray]:
+    """Return the determinant of the matrix that six numbers make by ``SYMMETRIC``, and its derivatives."""
+    d, e, f = math.sqrt(0.5) * yz, math.sqrt(0.5) * xz, math.sqrt(0.5) * xy
+    minors = yy * zz - d * d, xx * zz - e * e, xx * yy - f * f
+    mixed = e * f - xx * d, d * f - yy * e, d * e - zz * f
+    slope = np.array([*minors, *(math.sqrt(2.0) * m for m in mixed)])
+    return xx * minors[0] + f * mixed[2] + e * mixed[1], slope
 
 
 def rescale(embedding: Embedding, lattice: FloatArray, aim: Targets, spec: SlicesSpec) -> tuple[FloatArray, bool]:

@@ -86,8 +86,9 @@ def _minimised(objective: Objective, bounds: Sequence[tuple[float, float]], spec
     """Minimise from the objective's origin; ``bounds`` are those of the cell, atoms move freely."""
     x0 = objective.origin()
     limits = [*bounds, *[(None, None)] * (len(x0) - len(bounds))]
+    both = _Both(objective)
     found = minimize(
-        objective, x0, jac=True, method="L-BFGS-B", bounds=limits,
+        both.value, x0, jac=both.gradient, method="L-BFGS-B", bounds=limits,
         options={"maxiter": spec.max_iterations, "maxfun": 10 * spec.max_iterations, "ftol": 1e-9, "gtol": 1e-5},
     )  # fmt: skip
     if not (np.isfinite(found.x).all() and math.isfinite(found.fun)):
@@ -96,6 +97,33 @@ def _minimised(objective: Objective, bounds: Sequence[tuple[float, float]], spec
     coords = objective.coords.copy()
     coords[1:] += shifts
     return Placement(lattice, coords, float(found.fun), int(found.nit))
+
+
+class _Both:
+    """Value and gradient of an objective as two functions; both at one point cost one evaluation.
+
+    scipy does the same for a function that returns both (``jac=True``), but compares points in a way that adds about a
+    quarter to the time of these small evaluations.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.at = b""
+        self.held: tuple[float, FloatArray]
+
+    def value(self, x: FloatArray) -> float:
+        """Return the value at ``x``."""
+        return self._of(x)[0]
+
+    def gradient(self, x: FloatArray) -> FloatArray:
+        """Return the gradient at ``x``."""
+        return self._of(x)[1]
+
+    def _of(self, x: FloatArray) -> tuple[float, FloatArray]:
+        at = x.tobytes()
+        if at != self.at:
+            self.held, self.at = self.objective(x), at
+        return self.held
 
 
 def _separate(embedding: Embedding, lattice: FloatArray) -> Embedding:

@@ -81,7 +81,7 @@ def refine(strings: Sequence[str], spec: SlicesSpec, relaxer: Relaxer | None, ru
             if not isinstance(crystals, str) and not any(c.keeps_net for c in tried[k])
             for crystal in crystals[turn]
         ]
-        ended = relaxer.relax([_start(crystal) for _, crystal in chosen], run)
+        ended = relaxer.relax([crystal.arrays for _, crystal in chosen], run)
         for (k, crystal), relaxed in zip(chosen, ended, strict=True):
             tried[k].append(_Candidate.judged(crystal, relaxed, strings[k], spec))
     return [
@@ -126,7 +126,7 @@ def _geometries(string: str, spec: SlicesSpec, most: int, names: Sequence[str]) 
 def _ranked(geometries: Sequence[list[Decoded] | str], relaxer: Relaxer, run: Run) -> list[list[Decoded] | str]:
     """Return for every string its geometries, lowest energy first, or why there are none."""
     flat = [crystal for found in geometries if not isinstance(found, str) for crystal in found]
-    energies = iter(relaxer.energies([_start(crystal) for crystal in flat], run))
+    energies = iter(relaxer.energies([crystal.arrays for crystal in flat], run))
     ranked: list[list[Decoded] | str] = []
     for found in geometries:
         if isinstance(found, str):
@@ -230,10 +230,6 @@ def _columns(refined: Sequence[Refined], spec: SlicesSpec, relaxer: Relaxer | No
             pa.field("group_after", pa.int32()): [s and s.after for s in tried],
         }
     return columns
-
-
-def _start(crystal: Decoded) -> Start:
-    return crystal.lattice, crystal.numbers, crystal.frac_coords
 
 
 def _energy(relaxed: Relaxed) -> float:

@@ -73,7 +73,7 @@ def decode_set(sequences: SequenceSet, spec: SlicesSpec, run: Run) -> CrystalSet
         def part(rows: range) -> CrystalSet:
             found = workers.map(records_of(sequences, rows, SEQUENCE))
             return CrystalSet.from_structures(
-                [crystal.structure() if crystal is not None else None for crystal, _ in found],
+                [crystal.arrays if crystal is not None else None for crystal, _ in found],
                 reasons=[reason for _, reason in found],
                 parent_input="sequences", parent_rows=rows, metadata=metadata_of(spec),
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement, product
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,17 @@ from crysgen_aiida.representations.slices.archetype import archetype
 from crysgen_aiida.representations.slices.decoder import Decoded, decode, min_distance
 from crysgen_aiida.representations.slices.embedding import barycentric, cholesky_lattice
 from crysgen_aiida.representations.slices.errors import SlicesError
-from crysgen_aiida.representations.slices.geometry import FreeCell, Objective, lattice_ties, repulsion, rescale, targets
+from crysgen_aiida.representations.slices.geometry import (
+    REPULSION_RANGE,
+    SIGMA,
+    FreeCell,
+    Objective,
+    lattice_ties,
+    repulsion,
+    rescale,
+    targets,
+)
+from crysgen_aiida.representations.slices.gfnff_elements import COVALENT_RADIUS
 from crysgen_aiida.representations.slices.graphs import encode_net
 from crysgen_aiida.representations.slices.nets import Net, augment, parse
 from crysgen_aiida.representations.slices.placements import optimised
@@ -90,6 +101,25 @@ def test_the_gradient_of_the_free_cell_is_that_of_finite_differences(net: Net, s
     np.testing.assert_allclose(f.arrangement(f.origin())[0], held.rescaled, rtol=1e-12)
     cell = rng.uniform(*np.transpose(FreeCell.BOUNDS))
     _compare_with_differences(f, np.concatenate([cell, rng.uniform(-0.4, 0.4, f.n_shifts)]))
+
+
+@given(net=valid_nets(), seed=st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None)
+def test_every_near_pair_without_a_bond_repels_once(net: Net, seed: int) -> None:
+    coords = np.random.default_rng(seed).uniform(-2.0, 2.0, (net.n_atoms, 3))
+    lattice = archetype(net, SlicesSpec()).rescaled
+    push = repulsion(net, coords, lattice, SlicesSpec())
+    bonds = net.edge_set()
+    expected = []
+    for i, j in combinations_with_replacement(range(net.n_atoms), 2):
+        sigma = SIGMA * (COVALENT_RADIUS[net.numbers[i] - 1] + COVALENT_RADIUS[net.numbers[j] - 1])
+        for near in product((-1, 0, 1), repeat=3):
+            cell = tuple((np.array(near) - np.round(coords[j] - coords[i])).astype(int).tolist())
+            bonded = (i, j, *cell) in bonds or (j, i, *(-c for c in cell)) in bonds
+            distance = np.linalg.norm((coords[j] - coords[i] + cell) @ lattice)
+            if not bonded and (i < j or cell > (0, 0, 0)) and distance < REPULSION_RANGE * sigma:
+                expected.append((i, j, *cell))
+    assert sorted(map(tuple, np.hstack([push.pairs, push.cells]).tolist())) == sorted(expected)
 
 
 def _compare_with_differences(f: Objective, x: np.ndarray) -> None:
