@@ -65,7 +65,7 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     many = CrystalSet.concat([crystals()] * 8)
     strings = sets.encode_set(many, SlicesSpec(), InProcess())
     decoded = sets.decode_set(strings, SlicesSpec(), InProcess())
-    monkeypatch.setattr(workers, "CHUNKS_PER_PROCESS", 20)
+    monkeypatch.setattr(workers, "CHUNKS_PER_PROCESS", 2)
     assert sets.encode_set(many, SlicesSpec(), InProcess(threads=2)).content_hash == strings.content_hash
     assert sets.decode_set(strings, SlicesSpec(), InProcess(threads=2)).content_hash == decoded.content_hash
 
