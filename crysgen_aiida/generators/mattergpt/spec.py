@@ -118,7 +118,7 @@ class TrainingSpec:
     batch_size: int = 60
     optimizer: str = "adamw"
     lr: float = 3.3e-4
-    matrix_lr: float = 1e-2
+    matrix_lr: float = 5e-3
     min_lr: float = 1e-5
     warmup: float = 0.04
     beta1: float = 0.9
@@ -247,7 +247,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "training": {"batch_size": 32, "lr": 2e-3, "optimizer": "muon"},
     },
     "starter": {
-        "model": {"layers": 5, "heads": 4, "width": 256, "block_size": 320, "net_features": True},
+        "model": {"layers": 5, "heads": 4, "width": 256, "block_size": 320, "dropout": 0.05, "net_features": True},
         "data": {"conditions": _STARTER_CONDITIONS},
         "training": {
             "epochs": 26, "batch_size": 32, "lr": 1e-3, "optimizer": "muon", "store_dtype": "bfloat16",
