@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import escape
@@ -9,15 +10,33 @@ from typing import Any
 
 import numpy as np
 
+from crysgen_aiida.cli.shapes import Disc, Line, Picture, Shape, Words, svg
+
 #: Colours of the marks in a chart: what was designed, and what it is compared with.
 DESIGNED, COMPARED = "#3b6fd4", "#b9c0cc"
 
 
 def crystal_svg(lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float], size: int = 220) -> str:
+    """Return a crystal as inline SVG, for a page whose style sheet says how it looks; see :func:`crystal_shapes`."""
+    body = svg([*crystal_shapes(lattice, numbers, frac_coords, size), *legend_shapes(numbers, 10, size - 9)])
+    return f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="crystal structure">{body}</svg>'
+
+
+def crystal_picture(lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float]) -> Picture:
+    """Return a crystal as a picture of its own; see :func:`crystal_shapes`."""
+    size = 320
+    shapes = [*crystal_shapes(lattice, numbers, frac_coords, size), *legend_shapes(numbers, 12, size + 6)]
+    return Picture(size, size + 20, tuple(shapes), "crystal structure")
+
+
+def crystal_shapes(
+    lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float], size: float
+) -> list[Shape]:
     """Return a crystal seen a little from above: cell edges, bonds and shaded atoms, those on faces repeated.
 
     :param lattice: nine numbers, row-major [A].
     :param frac_coords: fractional coordinates, flattened n x 3.
+    :param size: of the square that is drawn into [px].
     """
     cell = np.asarray(lattice, dtype=float).reshape(3, 3)
     frac = np.mod(np.asarray(frac_coords, dtype=float).reshape(-1, 3) + 1e-6, 1.0) - 1e-6
@@ -34,50 +53,43 @@ def crystal_svg(lattice: Sequence[float], numbers: Sequence[int], frac_coords: S
 
     def place(point: np.ndarray) -> tuple[float, float]:
         return (
-            size / 2 + (point[0] - middle[0]) * scale,
-            size / 2 - (point[1] - middle[1]) * scale,
+            float(size / 2 + (point[0] - middle[0]) * scale),
+            float(size / 2 - (point[1] - middle[1]) * scale),
         )
 
-    parts: list[tuple[float, str]] = []
+    parts: list[tuple[float, list[Shape]]] = []
     for a in range(8):
         for b in range(a + 1, 8):
             if np.abs(corners[a] - corners[b]).sum() == 1:
-                (x1, y1), (x2, y2) = place(box[a]), place(box[b])
                 depth = float(box[a, 2] + box[b, 2]) / 2
-                line = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="edge"/>'
-                parts.append((depth - 100.0, line))
-    cart = points @ cell
-    for a, b in _bonds(cart, elements):
-        (x1, y1), (x2, y2) = place(atoms[a]), place(atoms[b])
-        line = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="bond"/>'
-        parts.append((float(min(atoms[a, 2], atoms[b, 2])) - 0.01, line))  # its ends hide under the atoms
+                parts.append((depth - 100.0, [Line(*place(box[a]), *place(box[b]), "edge")]))
+    for a, b in _bonds(points @ cell, elements):
+        depth = float(min(atoms[a, 2], atoms[b, 2])) - 0.01  # its ends hide under the atoms
+        parts.append((depth, [Line(*place(atoms[a]), *place(atoms[b]), "bond")]))
     for index, z in enumerate(elements):
         symbol, colour, radius = _look(z)
         x, y = place(atoms[index])
         r = max(4.0, 0.42 * radius * scale)
-        title = f"<title>{escape(symbol)}</title>"
-        disc = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="{colour}" class="atom">{title}</circle>'
-        shine = f'<circle cx="{x - r / 3:.1f}" cy="{y - r / 3:.1f}" r="{r / 3:.1f}" class="shine"/>'
-        parts.append((float(atoms[index, 2]), disc + shine))
-    body = "".join(text for _, text in sorted(parts, key=lambda p: p[0]))
-    return (
-        f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="crystal structure">{body}{_legend(kinds, size)}</svg>'
-    )
+        shine = Disc(x - r / 3, y - r / 3, r / 3, "shine")
+        parts.append((float(atoms[index, 2]), [Disc(x, y, r, "atom", colour, symbol), shine]))
+    return [shape for _, shapes in sorted(parts, key=lambda p: p[0]) for shape in shapes]
 
 
-#: What a page that shows drawings says in its style sheet, for a drawing that is a file of its own.
-_STYLE = (
-    ".edge{stroke:#9aa3b2;stroke-width:1;fill:none}.bond{stroke:#8a8f99;stroke-width:3;stroke-linecap:round}"
-    ".atom{stroke:#39404d;stroke-width:.8}.shine{fill:#fff;opacity:.35}"
-    ".tick{font:10px Helvetica,sans-serif;fill:#5b6472}"
-)
+def legend_shapes(numbers: Sequence[int], x: float, y: float, width: float = math.inf) -> list[Shape]:
+    """Return the colours of the elements of a crystal in a line, each with its symbol.
 
-
-def as_file(svg: str, size: int = 440) -> str:
-    """Return a drawing as the text of an SVG file: with its name space, its size and its style sheet."""
-    head, _, rest = svg.partition(">")
-    opened = head.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="{size}" ', 1)
-    return f"{opened}><style>{_STYLE}</style>{rest}\n"
+    :param x: where the first disc is [px].
+    :param y: where all of them are [px].
+    :param width: what they may take together; many elements stand closer [px].
+    """
+    kinds = dict.fromkeys(int(z) for z in numbers)
+    step = min(34.0, width / len(kinds)) if kinds else 0.0
+    shapes: list[Shape] = []
+    for i, z in enumerate(kinds):
+        symbol, colour, _ = _look(z)
+        place = x + step * i
+        shapes += [Disc(place, y, 5, "atom", colour), Words(place + 8, y + 4, symbol, "tick")]
+    return shapes
 
 
 def histogram_svg(series: Mapping[str, np.ndarray], label: str, note: str = "", *, discrete: bool = False) -> str:
@@ -195,25 +207,13 @@ def _bonds(cart: np.ndarray, elements: list[int]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(*np.nonzero(np.triu(close)), strict=True)]
 
 
-def _legend(kinds: list[int], size: int) -> str:
-    parts = []
-    for i, z in enumerate(dict.fromkeys(kinds)):
-        symbol, colour, _ = _look(z)
-        x = 10 + 34 * i
-        parts.append(
-            f'<circle cx="{x}" cy="{size - 9}" r="5" fill="{colour}" class="atom"/>'
-            f'<text x="{x + 8}" y="{size - 5}" class="tick">{escape(symbol)}</text>'
-        )
-    return "".join(parts)
-
-
 @lru_cache(maxsize=128)
 def _look(z: int) -> tuple[str, str, float]:
     """Return symbol, colour and covalent radius [A] of an element."""
     from ase.data import chemical_symbols, covalent_radii
     from ase.data.colors import jmol_colors
 
-    red, green, blue = (int(255 * c) for c in jmol_colors[z])
+    red, green, blue = (int(255 * c) for c in jmol_colors[z]) if z < len(jmol_colors) else (200, 200, 200)
     radius = float(covalent_radii[z])
     return chemical_symbols[z], f"#{red:02x}{green:02x}{blue:02x}", radius if radius > 0.25 else 0.7
 
