@@ -245,16 +245,16 @@ def _key(trainings: Sequence[Training]) -> list[Shape]:
         line = top + _ROW * place
         said = _said(training)
         size = STYLES["label"].size
-        name = shortened(training.name, _WIDTH - 42 - width_of(said, size), size)
+        name = shortened(training.name, _WIDTH - 42 - width_of(said, size), size, tail=True)
         shapes += [Curve(((_LEFT, line - 4), (_LEFT + 20, line - 4)), "curve", colour)]
         shapes += [Words(_LEFT + 30, line, name, "label"), Words(_LEFT + _WIDTH, line, said, "label", "end")]
     return shapes
 
 
 def _said(training: Training) -> str:
-    best, unit = training.best, f" {training.unit}" if training.unit else ""
+    best = training.best
     which = "validation" if best["val_loss"] is not None else "training"
-    return f"best {which} loss {_judged(best):.4f}{unit} at epoch {best['epoch']}; {len(training.epochs)} epochs"
+    return f"best {which} loss {_judged(best):.4f} at epoch {best['epoch']}; {len(training.epochs)} epochs"
 
 
 def _judged(epoch: dict[str, Any]) -> float:

@@ -168,10 +168,15 @@ def width_of(text: str, size: float) -> float:
     return 0.58 * size * len(text)
 
 
-def shortened(text: str, width: float, size: float) -> str:
-    """Return a text cut, with an ellipsis, to what fits into a width [px]."""
+def shortened(text: str, width: float, size: float, *, tail: bool = False) -> str:
+    """Return a text cut, with an ellipsis, to what fits into a width [px].
+
+    :param tail: keep its end rather than its beginning, as is right for paths.
+    """
     fits = max(1, int(width / width_of("x", size)))
-    return text if len(text) <= fits else text[: fits - 1].rstrip() + "…"
+    if len(text) <= fits:
+        return text
+    return "…" + text[len(text) - fits + 1 :].lstrip() if tail else text[: fits - 1].rstrip() + "…"
 
 
 def wrapped(text: str, width: float, size: float, lines: int) -> list[str]:

@@ -72,8 +72,8 @@ def test_two_generators_in_one_picture_from_the_graph_and_from_a_folder(invoke: 
     said = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "loss [nats/token]" in said
     assert any(line.startswith("<b>&\"'first�") for line in said)
-    assert any("best validation loss 1.2500 nats/token at epoch 2; 5 epochs" in line for line in said)
-    assert any("best validation loss 1.0000 nats/token at epoch 2; 3 epochs" in line for line in said)
+    assert any("best validation loss 1.2500 at epoch 2; 5 epochs" in line for line in said)
+    assert any("best validation loss 1.0000 at epoch 2; 3 epochs" in line for line in said)
     assert {colour for colour in COLOURS if colour in text} == set(COLOURS[:2])  # the same one twice is drawn once
     assert "exists already" in invoke("curve", folder, "--output", path, code=1).output
     again = tmp_path / "again.svg"

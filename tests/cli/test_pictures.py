@@ -92,10 +92,10 @@ def test_every_kind_of_shape_that_is_drawn_has_a_style() -> None:
     assert all(f".{kind}{{" in (sheet.text or "") for kind in STYLES)
 
 
-@given(text=st.text(max_size=80), width=st.floats(20, 300))
-def test_text_is_cut_to_its_room(text: str, width: float) -> None:
-    cut = shortened(text, width, 10)
-    assert cut == text or (cut.endswith("…") and width_of(cut, 10) <= width)
+@given(text=st.text(max_size=80), width=st.floats(20, 300), tail=st.booleans())
+def test_text_is_cut_to_its_room(text: str, width: float, tail: bool) -> None:
+    cut = shortened(text, width, 10, tail=tail)
+    assert cut == text or (cut[0 if tail else -1] == "…" and width_of(cut, 10) <= width)
     assert len(wrapped(text, width, 10, 3)) <= 3
 
 
