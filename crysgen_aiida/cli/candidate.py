@@ -12,7 +12,7 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from crysgen_aiida.cli.asking import Asked, query_options
 from crysgen_aiida.cli.indexing import snapshot, sync_option, the_run
 from crysgen_aiida.cli.output import emit, emit_record, format_option, readable, to_csv, to_json
-from crysgen_aiida.cli.pictures import check_output, output_options, show_option, write_picture
+from crysgen_aiida.cli.pictures import check_output, sheet_options, write_picture
 from crysgen_aiida.cli.profiles import with_profile
 
 if TYPE_CHECKING:
@@ -211,8 +211,7 @@ def export(addresses: tuple[str, ...], run: str | None, top: int, asked: Asked, 
 @click.option("--run", "run", metavar="RUN", help="Draw the best of this run (default: the newest).")
 @click.option("--top", type=click.IntRange(1, 400), default=24, show_default=True, help="How many of a run.")
 @query_options
-@show_option
-@output_options
+@sheet_options
 def sheet(addresses: tuple[str, ...], run: str | None, top: int, asked: Asked, shown: tuple[str, ...], across: int,
           output: Path, overwrite: bool) -> None:  # fmt: skip
     """Draw candidates side by side: crystal, formula, space group, what was found beside what was asked for.
@@ -220,7 +219,7 @@ def sheet(addresses: tuple[str, ...], run: str | None, top: int, asked: Asked, s
     Give addresses, or nothing for the best of a run by the rule it was ranked by, which the options change as in
     `crysgen candidate rank`. A row without a crystal is an empty tile with the reason.
     """
-    from crysgen_aiida.cli.sheet import sheet_picture
+    from crysgen_aiida.cli.sheet import sheet_figure
     from crysgen_aiida.cli.sheet_tiles import addressed_tiles, candidate_columns, counted, ordered_by, ranked_tiles
 
     if addresses and (run or asked.anything):
@@ -241,7 +240,8 @@ def sheet(addresses: tuple[str, ...], run: str | None, top: int, asked: Asked, s
             lead = f"the {'best' if rule else 'first'} {len(tiles)} of {ranked.funnel[0][1]}" + (
                 f" by {rule}" if rule else ""
             )
-    write_picture(output, sheet_picture(tiles, title, f"{lead}; {counted(tiles)}", notes, across))
+    lead += f"; {counted(tiles)}"
+    write_picture(output, sheet_figure(tiles, title, lead, notes, across), f"{title}: {lead}")
     click.echo(f"Wrote {len(tiles)} candidate(s) to {output}.", err=True)
 
 
@@ -340,9 +340,10 @@ def _print_candidate(found: Mapping[str, Any]) -> None:
 
 
 def _draw(crystal: Mapping[str, Any] | None, picture: Path) -> None:
-    from crysgen_aiida.cli.drawing import crystal_picture
+    from crysgen_aiida.cli.sheet import crystal_figure
 
     if crystal is None:
         raise click.ClickException("There is nothing to draw: this row holds no crystal.")
-    write_picture(picture, crystal_picture(crystal["lattice"], crystal["numbers"], crystal["frac_coords"]))
+    drawn = crystal_figure({name: crystal[name] for name in ("lattice", "numbers", "frac_coords")})
+    write_picture(picture, drawn, "crystal structure")
     click.echo(f"Wrote {picture}.", err=True)

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-
-from crysgen_aiida.cli.shapes import Disc, Line, Picture, Shape, Words, svg
 
 #: Colours of the marks in a chart: what was designed, and what it is compared with.
 DESIGNED, COMPARED = "#3b6fd4", "#b9c0cc"
 
 
-def crystal_svg(lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float], size: int = 220) -> str:
-    """Return a crystal as inline SVG, for a page whose style sheet says how it looks; see :func:`crystal_shapes`."""
-    body = svg([*crystal_shapes(lattice, numbers, frac_coords, size), *legend_shapes(numbers, 10, size - 9)])
-    return f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="crystal structure">{body}</svg>'
+class Stick(NamedTuple):
+    """A straight line of a drawn crystal [px]; ``kind`` is ``edge`` of the cell or ``bond``."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    kind: str
 
 
-def crystal_picture(lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float]) -> Picture:
-    """Return a crystal as a picture of its own; see :func:`crystal_shapes`."""
-    size = 320
-    shapes = [*crystal_shapes(lattice, numbers, frac_coords, size), *legend_shapes(numbers, 12, size + 6)]
-    return Picture(size, size + 20, tuple(shapes), "crystal structure")
+class Ball(NamedTuple):
+    """An atom of a drawn crystal: a circle [px] with colour and symbol of its element."""
+
+    x: float
+    y: float
+    r: float
+    colour: str
+    symbol: str
 
 
-def crystal_shapes(
+def projected(
     lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float], size: float
-) -> list[Shape]:
-    """Return a crystal seen a little from above: cell edges, bonds and shaded atoms, those on faces repeated.
+) -> list[Stick | Ball]:
+    """Return a crystal seen a little from above, back to front: cell edges, bonds, atoms, those on faces repeated.
 
     :param lattice: nine numbers, row-major [A].
     :param frac_coords: fractional coordinates, flattened n x 3.
-    :param size: of the square that is drawn into [px].
+    :param size: of the square that it is seen in [px]; y points downwards from its upper left corner.
     """
     cell = np.asarray(lattice, dtype=float).reshape(3, 3)
     frac = np.mod(np.asarray(frac_coords, dtype=float).reshape(-1, 3) + 1e-6, 1.0) - 1e-6
-    kinds = [int(z) for z in numbers]
-    points, elements = _with_faces(frac, kinds)
+    points, elements = _with_faces(frac, [int(z) for z in numbers])
     view = _view(cell)
     atoms = points @ cell @ view.T
     corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
@@ -53,43 +56,31 @@ def crystal_shapes(
 
     def place(point: np.ndarray) -> tuple[float, float]:
         return (
-            float(size / 2 + (point[0] - middle[0]) * scale),
-            float(size / 2 - (point[1] - middle[1]) * scale),
+            size / 2 + (point[0] - middle[0]) * scale,
+            size / 2 - (point[1] - middle[1]) * scale,
         )
 
-    parts: list[tuple[float, list[Shape]]] = []
+    parts: list[tuple[float, Stick | Ball]] = []
     for a in range(8):
         for b in range(a + 1, 8):
             if np.abs(corners[a] - corners[b]).sum() == 1:
                 depth = float(box[a, 2] + box[b, 2]) / 2
-                parts.append((depth - 100.0, [Line(*place(box[a]), *place(box[b]), "edge")]))
+                parts.append((depth - 100.0, Stick(*place(box[a]), *place(box[b]), "edge")))
     for a, b in _bonds(points @ cell, elements):
         depth = float(min(atoms[a, 2], atoms[b, 2])) - 0.01  # its ends hide under the atoms
-        parts.append((depth, [Line(*place(atoms[a]), *place(atoms[b]), "bond")]))
+        parts.append((depth, Stick(*place(atoms[a]), *place(atoms[b]), "bond")))
     for index, z in enumerate(elements):
-        symbol, colour, radius = _look(z)
-        x, y = place(atoms[index])
-        r = max(4.0, 0.42 * radius * scale)
-        shine = Disc(x - r / 3, y - r / 3, r / 3, "shine")
-        parts.append((float(atoms[index, 2]), [Disc(x, y, r, "atom", colour, symbol), shine]))
-    return [shape for _, shapes in sorted(parts, key=lambda p: p[0]) for shape in shapes]
+        symbol, colour, radius = look(z)
+        ball = Ball(*place(atoms[index]), max(4.0, 0.42 * radius * scale), colour, symbol)
+        parts.append((float(atoms[index, 2]), ball))
+    return [part for _, part in sorted(parts, key=lambda p: p[0])]
 
 
-def legend_shapes(numbers: Sequence[int], x: float, y: float, width: float = math.inf) -> list[Shape]:
-    """Return the colours of the elements of a crystal in a line, each with its symbol.
-
-    :param x: where the first disc is [px].
-    :param y: where all of them are [px].
-    :param width: what they may take together; many elements stand closer [px].
-    """
-    kinds = dict.fromkeys(int(z) for z in numbers)
-    step = min(34.0, width / len(kinds)) if kinds else 0.0
-    shapes: list[Shape] = []
-    for i, z in enumerate(kinds):
-        symbol, colour, _ = _look(z)
-        place = x + step * i
-        shapes += [Disc(place, y, 5, "atom", colour), Words(place + 8, y + 4, symbol, "tick")]
-    return shapes
+def crystal_svg(lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float], size: int = 220) -> str:
+    """Return a crystal as inline SVG, for a page whose style sheet says how it looks; see :func:`projected`."""
+    body = "".join(map(_element, projected(lattice, numbers, frac_coords, size)))
+    legend = _legend([int(z) for z in numbers], size)
+    return f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="crystal structure">{body}{legend}</svg>'
 
 
 def histogram_svg(series: Mapping[str, np.ndarray], label: str, note: str = "", *, discrete: bool = False) -> str:
@@ -201,14 +192,36 @@ def _bonds(cart: np.ndarray, elements: list[int]) -> list[tuple[int, int]]:
     """Return pairs closer than 1.2 times the sum of their radii; none in crowded cells, where they hide the atoms."""
     if len(cart) > 120:
         return []
-    radii = np.array([_look(z)[2] for z in elements])
+    radii = np.array([look(z)[2] for z in elements])
     distance = np.linalg.norm(cart[:, None] - cart[None], axis=2)
     close = (distance < 1.2 * (radii[:, None] + radii[None])) & (distance > 0.3)
     return [(int(a), int(b)) for a, b in zip(*np.nonzero(np.triu(close)), strict=True)]
 
 
+def _element(part: Stick | Ball) -> str:
+    if isinstance(part, Stick):
+        x1, y1, x2, y2, kind = part
+        return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+    x, y, r, colour, symbol = part
+    title = f"<title>{escape(symbol)}</title>"
+    disc = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="{colour}" class="atom">{title}</circle>'
+    return disc + f'<circle cx="{x - r / 3:.1f}" cy="{y - r / 3:.1f}" r="{r / 3:.1f}" class="shine"/>'
+
+
+def _legend(kinds: list[int], size: int) -> str:
+    parts = []
+    for i, z in enumerate(dict.fromkeys(kinds)):
+        symbol, colour, _ = look(z)
+        x = 10 + 34 * i
+        parts.append(
+            f'<circle cx="{x}" cy="{size - 9}" r="5" fill="{colour}" class="atom"/>'
+            f'<text x="{x + 8}" y="{size - 5}" class="tick">{escape(symbol)}</text>'
+        )
+    return "".join(parts)
+
+
 @lru_cache(maxsize=128)
-def _look(z: int) -> tuple[str, str, float]:
+def look(z: int) -> tuple[str, str, float]:
     """Return symbol, colour and covalent radius [A] of an element."""
     from ase.data import chemical_symbols, covalent_radii
     from ase.data.colors import jmol_colors

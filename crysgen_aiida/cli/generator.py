@@ -154,13 +154,14 @@ def curve(generators: tuple[str, ...], output: Path | None, overwrite: bool, by:
 
     GENERATOR is a pk, uuid or label, or the folder of a checkpoint made elsewhere. Several are drawn into one picture.
     """
-    from crysgen_aiida.cli.curves import COLUMNS, curve_picture, find_training
+    from crysgen_aiida.cli.curves import COLUMNS, curve_figure, find_training
 
     if output is not None:
         check_output(output, overwrite)
     trainings = list({training.name: training for training in map(find_training, generators)}.values())
     if output is not None:
-        write_picture(output, curve_picture(trainings, by, first))
+        names = ", ".join(training.name for training in trainings)
+        write_picture(output, curve_figure(trainings, by, first), f"Learning curve of {names}")
         click.echo(f"Wrote {output}.", err=True)
     if output is None or fmt:
         emit([row for training in trainings for row in training.rows()], fmt or "table", columns=COLUMNS)
