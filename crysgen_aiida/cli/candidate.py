@@ -12,6 +12,7 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from crysgen_aiida.cli.asking import Asked, query_options
 from crysgen_aiida.cli.indexing import snapshot, sync_option, the_run
 from crysgen_aiida.cli.output import emit, emit_record, format_option, readable, to_csv, to_json
+from crysgen_aiida.cli.pictures import check_output, sheet_options, write_picture
 from crysgen_aiida.cli.profiles import with_profile
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def rank(run: str | None, asked: Asked, all_runs: bool, limit: int, columns: str
 
 @candidate.command("show")
 @click.argument("address")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the crystal into this SVG file.")
+@click.option(
+    "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the crystal into this file, .svg or .png."
+)
 @sync_option
 @format_option
 def show(address: str, picture: Path | None, sync: bool, fmt: str) -> None:
@@ -102,6 +105,8 @@ def show(address: str, picture: Path | None, sync: bool, fmt: str) -> None:
 
     if picture is not None and not sync:
         raise click.UsageError("--picture reads the crystal from the graph: leave out --no-sync.")
+    if picture is not None:
+        check_output(picture, overwrite=True)
     with snapshot(sync) as index:
         found = everything(index, address, graph=sync)
     crystal = found.get("crystal")
@@ -201,6 +206,45 @@ def export(addresses: tuple[str, ...], run: str | None, top: int, asked: Asked, 
     click.echo(f"Wrote {len(written)} structure(s) and candidates.csv to {output}.")
 
 
+@candidate.command("sheet")
+@click.argument("addresses", nargs=-1)
+@click.option("--run", "run", metavar="RUN", help="Draw the best of this run (default: the newest).")
+@click.option("--top", type=click.IntRange(1, 400), default=24, show_default=True, help="How many of a run.")
+@query_options
+@sheet_options
+def sheet(addresses: tuple[str, ...], run: str | None, top: int, asked: Asked, shown: tuple[str, ...], across: int,
+          output: Path, overwrite: bool) -> None:  # fmt: skip
+    """Draw candidates side by side: crystal, formula, space group, what was found beside what was asked for.
+
+    Give addresses, or nothing for the best of a run by the rule it was ranked by, which the options change as in
+    `crysgen candidate rank`. A row without a crystal is an empty tile with the reason.
+    """
+    from crysgen_aiida.cli.sheet import sheet_figure
+    from crysgen_aiida.cli.sheet_tiles import addressed_tiles, candidate_columns, counted, ordered_by, ranked_tiles
+
+    if addresses and (run or asked.anything):
+        raise click.UsageError("Give addresses, or --run and options that rank it, not both.")
+    check_output(output, overwrite)
+    with snapshot() as index:
+        if addresses:
+            (tiles, notes), title, lead = addressed_tiles(index, addresses, shown), "Candidates", "chosen by address"
+        else:
+            meant = the_run(index, run, True)
+            query = asked.query(meant)
+            ordered = [wish.column for wish in query.objectives]
+            columns = ",".join(candidate_columns(index, ordered, shown))
+            ranked = ranked_rows(index, query, asked.where, asked.preferred(), meant, top, columns)
+            tiles, notes = ranked_tiles(ranked, ordered, shown)
+            title = f"Candidates of {meant.label or 'run ' + meant.uuid[:8]}"
+            rule = ordered_by(query.objectives)
+            lead = f"the {'best' if rule else 'first'} {len(tiles)} of {ranked.funnel[0][1]}" + (
+                f" by {rule}" if rule else ""
+            )
+    lead += f"; {counted(tiles)}"
+    write_picture(output, sheet_figure(tiles, title, lead, notes, across), f"{title}: {lead}")
+    click.echo(f"Wrote {len(tiles)} candidate(s) to {output}.", err=True)
+
+
 # -- ranking ----------------------------------------------------------------------------------------------------------
 
 
@@ -296,11 +340,10 @@ def _print_candidate(found: Mapping[str, Any]) -> None:
 
 
 def _draw(crystal: Mapping[str, Any] | None, picture: Path) -> None:
-    from crysgen_aiida.cli.drawing import as_file, crystal_svg
-    from crysgen_aiida.crystals.files import write_text
+    from crysgen_aiida.cli.sheet import crystal_figure
 
     if crystal is None:
         raise click.ClickException("There is nothing to draw: this row holds no crystal.")
-    drawn = crystal_svg(crystal["lattice"], crystal["numbers"], crystal["frac_coords"])
-    write_text(picture, as_file(drawn))
+    drawn = crystal_figure({name: crystal[name] for name in ("lattice", "numbers", "frac_coords")})
+    write_picture(picture, drawn, "crystal structure")
     click.echo(f"Wrote {picture}.", err=True)

@@ -9,6 +9,7 @@ import click
 from aiida.cmdline.groups import VerdiCommandGroup
 
 from crysgen_aiida.cli.output import emit, emit_record, format_option
+from crysgen_aiida.cli.pictures import check_output, sheet_options, write_picture
 from crysgen_aiida.cli.profiles import with_profile
 
 
@@ -210,6 +211,33 @@ def export(dataset_id: str, path: Path, file_format: str | None, overwrite: bool
     if left_out:
         said = f"{len(left_out)} row(s) hold no crystal; csv, jsonl and parquet keep them with their reason."
         click.echo(said, err=True)
+
+
+@dataset.command("sheet")
+@click.argument("dataset_id", metavar="DATASET")
+@click.option("--n", "n", type=click.IntRange(1, 400), default=24, show_default=True, help="Draw so many rows.")
+@click.option("--rows", metavar="0-5,9", help="Draw these rows instead of the first.")
+@sheet_options
+@with_profile
+def sheet(dataset_id: str, n: int, rows: str | None, shown: tuple[str, ...], across: int, output: Path,
+          overwrite: bool) -> None:  # fmt: skip
+    """Draw crystals of a set side by side: formula, space group, properties, and what was asked for if anything was.
+
+    A row without a crystal is an empty tile with the reason, so that a sheet of what a generator made shows it as it
+    is. `crysgen dataset list --all` lists the sets that runs made.
+    """
+    from crysgen_aiida.cli.sheet import sheet_figure
+    from crysgen_aiida.cli.sheet_tiles import counted, dataset_tiles, parse_rows
+
+    check_output(output, overwrite)
+    node = _load(dataset_id)
+    chosen = parse_rows(rows, node.n_rows) if rows else list(range(min(n, node.n_rows)))
+    tiles, notes = dataset_tiles(node, chosen, shown)
+    title = node.label or f"Set {node.uuid[:8]}"
+    which = f"{len(tiles)} chosen" if rows else f"the first {len(tiles)}"
+    lead = f"{which} of {node.n_rows} rows; {counted(tiles)}"
+    write_picture(output, sheet_figure(tiles, title, lead, notes, across), f"{title}: {lead}")
+    click.echo(f"Wrote {len(tiles)} row(s) to {output}.", err=True)
 
 
 def _load(text: str) -> Any:

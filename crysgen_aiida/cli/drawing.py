@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,16 +13,38 @@ import numpy as np
 DESIGNED, COMPARED = "#3b6fd4", "#b9c0cc"
 
 
-def crystal_svg(lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float], size: int = 220) -> str:
-    """Return a crystal seen a little from above: cell edges, bonds and shaded atoms, those on faces repeated.
+class Stick(NamedTuple):
+    """A straight line of a drawn crystal [px]; ``kind`` is ``edge`` of the cell or ``bond``."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    kind: str
+
+
+class Ball(NamedTuple):
+    """An atom of a drawn crystal: a circle [px] with colour and symbol of its element."""
+
+    x: float
+    y: float
+    r: float
+    colour: str
+    symbol: str
+
+
+def projected(
+    lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float], size: float
+) -> list[Stick | Ball]:
+    """Return a crystal seen a little from above, back to front: cell edges, bonds, atoms, those on faces repeated.
 
     :param lattice: nine numbers, row-major [A].
     :param frac_coords: fractional coordinates, flattened n x 3.
+    :param size: of the square that it is seen in [px]; y points downwards from its upper left corner.
     """
     cell = np.asarray(lattice, dtype=float).reshape(3, 3)
     frac = np.mod(np.asarray(frac_coords, dtype=float).reshape(-1, 3) + 1e-6, 1.0) - 1e-6
-    kinds = [int(z) for z in numbers]
-    points, elements = _with_faces(frac, kinds)
+    points, elements = _with_faces(frac, [int(z) for z in numbers])
     view = _view(cell)
     atoms = points @ cell @ view.T
     corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
@@ -38,46 +60,27 @@ def crystal_svg(lattice: Sequence[float], numbers: Sequence[int], frac_coords: S
             size / 2 - (point[1] - middle[1]) * scale,
         )
 
-    parts: list[tuple[float, str]] = []
+    parts: list[tuple[float, Stick | Ball]] = []
     for a in range(8):
         for b in range(a + 1, 8):
             if np.abs(corners[a] - corners[b]).sum() == 1:
-                (x1, y1), (x2, y2) = place(box[a]), place(box[b])
                 depth = float(box[a, 2] + box[b, 2]) / 2
-                line = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="edge"/>'
-                parts.append((depth - 100.0, line))
-    cart = points @ cell
-    for a, b in _bonds(cart, elements):
-        (x1, y1), (x2, y2) = place(atoms[a]), place(atoms[b])
-        line = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="bond"/>'
-        parts.append((float(min(atoms[a, 2], atoms[b, 2])) - 0.01, line))  # its ends hide under the atoms
+                parts.append((depth - 100.0, Stick(*place(box[a]), *place(box[b]), "edge")))
+    for a, b in _bonds(points @ cell, elements):
+        depth = float(min(atoms[a, 2], atoms[b, 2])) - 0.01  # its ends hide under the atoms
+        parts.append((depth, Stick(*place(atoms[a]), *place(atoms[b]), "bond")))
     for index, z in enumerate(elements):
-        symbol, colour, radius = _look(z)
-        x, y = place(atoms[index])
-        r = max(4.0, 0.42 * radius * scale)
-        title = f"<title>{escape(symbol)}</title>"
-        disc = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="{colour}" class="atom">{title}</circle>'
-        shine = f'<circle cx="{x - r / 3:.1f}" cy="{y - r / 3:.1f}" r="{r / 3:.1f}" class="shine"/>'
-        parts.append((float(atoms[index, 2]), disc + shine))
-    body = "".join(text for _, text in sorted(parts, key=lambda p: p[0]))
-    return (
-        f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="crystal structure">{body}{_legend(kinds, size)}</svg>'
-    )
+        symbol, colour, radius = look(z)
+        ball = Ball(*place(atoms[index]), max(4.0, 0.42 * radius * scale), colour, symbol)
+        parts.append((float(atoms[index, 2]), ball))
+    return [part for _, part in sorted(parts, key=lambda p: p[0])]
 
 
-#: What a page that shows drawings says in its style sheet, for a drawing that is a file of its own.
-_STYLE = (
-    ".edge{stroke:#9aa3b2;stroke-width:1;fill:none}.bond{stroke:#8a8f99;stroke-width:3;stroke-linecap:round}"
-    ".atom{stroke:#39404d;stroke-width:.8}.shine{fill:#fff;opacity:.35}"
-    ".tick{font:10px Helvetica,sans-serif;fill:#5b6472}"
-)
-
-
-def as_file(svg: str, size: int = 440) -> str:
-    """Return a drawing as the text of an SVG file: with its name space, its size and its style sheet."""
-    head, _, rest = svg.partition(">")
-    opened = head.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="{size}" ', 1)
-    return f"{opened}><style>{_STYLE}</style>{rest}\n"
+def crystal_svg(lattice: Sequence[float], numbers: Sequence[int], frac_coords: Sequence[float], size: int = 220) -> str:
+    """Return a crystal as inline SVG, for a page whose style sheet says how it looks; see :func:`projected`."""
+    body = "".join(map(_element, projected(lattice, numbers, frac_coords, size)))
+    legend = _legend([int(z) for z in numbers], size)
+    return f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="crystal structure">{body}{legend}</svg>'
 
 
 def histogram_svg(series: Mapping[str, np.ndarray], label: str, note: str = "", *, discrete: bool = False) -> str:
@@ -189,16 +192,26 @@ def _bonds(cart: np.ndarray, elements: list[int]) -> list[tuple[int, int]]:
     """Return pairs closer than 1.2 times the sum of their radii; none in crowded cells, where they hide the atoms."""
     if len(cart) > 120:
         return []
-    radii = np.array([_look(z)[2] for z in elements])
+    radii = np.array([look(z)[2] for z in elements])
     distance = np.linalg.norm(cart[:, None] - cart[None], axis=2)
     close = (distance < 1.2 * (radii[:, None] + radii[None])) & (distance > 0.3)
     return [(int(a), int(b)) for a, b in zip(*np.nonzero(np.triu(close)), strict=True)]
 
 
+def _element(part: Stick | Ball) -> str:
+    if isinstance(part, Stick):
+        x1, y1, x2, y2, kind = part
+        return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+    x, y, r, colour, symbol = part
+    title = f"<title>{escape(symbol)}</title>"
+    disc = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="{colour}" class="atom">{title}</circle>'
+    return disc + f'<circle cx="{x - r / 3:.1f}" cy="{y - r / 3:.1f}" r="{r / 3:.1f}" class="shine"/>'
+
+
 def _legend(kinds: list[int], size: int) -> str:
     parts = []
     for i, z in enumerate(dict.fromkeys(kinds)):
-        symbol, colour, _ = _look(z)
+        symbol, colour, _ = look(z)
         x = 10 + 34 * i
         parts.append(
             f'<circle cx="{x}" cy="{size - 9}" r="5" fill="{colour}" class="atom"/>'
@@ -208,12 +221,12 @@ def _legend(kinds: list[int], size: int) -> str:
 
 
 @lru_cache(maxsize=128)
-def _look(z: int) -> tuple[str, str, float]:
+def look(z: int) -> tuple[str, str, float]:
     """Return symbol, colour and covalent radius [A] of an element."""
     from ase.data import chemical_symbols, covalent_radii
     from ase.data.colors import jmol_colors
 
-    red, green, blue = (int(255 * c) for c in jmol_colors[z])
+    red, green, blue = (int(255 * c) for c in jmol_colors[z]) if z < len(jmol_colors) else (200, 200, 200)
     radius = float(covalent_radii[z])
     return chemical_symbols[z], f"#{red:02x}{green:02x}{blue:02x}", radius if radius > 0.25 else 0.7
 

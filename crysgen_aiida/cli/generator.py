@@ -8,7 +8,8 @@ from typing import Any
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
 
-from crysgen_aiida.cli.output import emit, emit_record, format_option
+from crysgen_aiida.cli.output import FORMATS, emit, emit_record, format_option
+from crysgen_aiida.cli.pictures import check_output, overwrite_option, write_picture
 from crysgen_aiida.cli.profiles import with_profile
 
 
@@ -117,6 +118,53 @@ def show(generator_id: str, fmt: str) -> None:
     if losses:
         click.echo("\nvalidation loss  " + sparkline([float(h["val_loss"]) for h in losses]))
         click.echo(f"                 {readable(losses[0]['val_loss'])} → {readable(losses[-1]['val_loss'])}")
+
+
+@generator.command("curve")
+@click.argument("generators", metavar="GENERATOR...", nargs=-1, required=True)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw the curves into this file, .svg or .png."
+)
+@overwrite_option
+@click.option(
+    "--by",
+    type=click.Choice(["epoch", "step"]),
+    default="epoch",
+    show_default=True,
+    help="What to draw the losses against.",
+)
+@click.option(
+    "--from",
+    "first",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="EPOCH",
+    help="Epoch the picture begins with: later ones differ less.",
+)
+@click.option(
+    "--format",
+    "fmt",
+    type=click.Choice(FORMATS),
+    help="How to print the epochs; a table if there is no --output, and else nothing.",
+)
+def curve(generators: tuple[str, ...], output: Path | None, overwrite: bool, by: str, first: int,
+          fmt: str | None) -> None:  # fmt: skip
+    """Show or draw learning curves: the losses of every epoch, the best one marked.
+
+    GENERATOR is a pk, uuid or label, or the folder of a checkpoint made elsewhere. Several are drawn into one picture.
+    """
+    from crysgen_aiida.cli.curves import COLUMNS, curve_figure, find_training
+
+    if output is not None:
+        check_output(output, overwrite)
+    trainings = list({training.name: training for training in map(find_training, generators)}.values())
+    if output is not None:
+        names = ", ".join(training.name for training in trainings)
+        write_picture(output, curve_figure(trainings, by, first), f"Learning curve of {names}")
+        click.echo(f"Wrote {output}.", err=True)
+    if output is None or fmt:
+        emit([row for training in trainings for row in training.rows()], fmt or "table", columns=COLUMNS)
 
 
 @generator.command("lineage")

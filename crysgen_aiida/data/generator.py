@@ -120,7 +120,7 @@ class GeneratorData(orm.Data):
 
     def history(self) -> list[dict[str, Any]]:
         """Return the training history, one dictionary a line."""
-        return [json.loads(line) for line in self._read(HISTORY).splitlines() if line.strip()]
+        return read_history(self._read(HISTORY))
 
     def write(self, folder: str | Path) -> None:
         """Write the four files into ``folder``, which is made if need be."""
@@ -212,6 +212,15 @@ def describe(contents: dict[str, bytes]) -> dict[str, Any]:
     if loss is not None:
         attributes["val_loss"] = loss
     return attributes
+
+
+def read_history(content: bytes) -> list[dict[str, Any]]:
+    """Return the records of a ``history.jsonl``, one a line.
+
+    :raises BadInput: if a line is no JSON object, naming it.
+    """
+    lines = content.decode(errors="replace").splitlines()
+    return [_json(line.encode(), f"{HISTORY} line {n}") for n, line in enumerate(lines, start=1) if line.strip()]
 
 
 def count_parameters(content: bytes) -> int:

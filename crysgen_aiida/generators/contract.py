@@ -47,6 +47,7 @@ class GeneratorInfo:
     :param conditions: names a user may condition on, of properties or of :data:`STRUCTURAL_CONDITIONS`;
         the trained model says which of them it was trained with.
     :param imposed: those of them that every model serves without having been trained with them.
+    :param loss_unit: of the losses in ``history.jsonl``, e.g. ``nats/token``; empty if they have none.
     :param sequence_columns: payload columns of its sequences, name to Arrow type, e.g. ``{"sequence": "string"}``.
     :param citation: the paper.
     :param install: the pip requirement that provides it.
@@ -62,6 +63,7 @@ class GeneratorInfo:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     install: str = "crysgen-aiida"
     imposed: tuple[str, ...] = ()
+    loss_unit: str = ""
 
     def load(self) -> Generator:
         """Import and instantiate the implementation.

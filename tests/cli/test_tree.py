@@ -16,7 +16,7 @@ from crysgen_aiida.cli import root
 from crysgen_aiida.cli.root import COMMANDS, crysgen, explain
 from crysgen_aiida.crystals.errors import BadInput
 
-HEAVY = ("torch", "pymatgen", "aiida.orm", "pandas", "pyarrow", "chgnet", "ase")
+HEAVY = ("torch", "pymatgen", "aiida.orm", "pandas", "pyarrow", "chgnet", "ase", "matplotlib")
 
 
 def _python(code: str, home: Path) -> str:

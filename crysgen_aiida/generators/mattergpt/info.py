@@ -31,4 +31,5 @@ INFO = GeneratorInfo(
     ),
     presets=PRESETS,
     imposed=("elements", "composition"),
+    loss_unit="nats/token",
 )
