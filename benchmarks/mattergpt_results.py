@@ -184,6 +184,25 @@ def heeding(energies: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     return table
 
 
+def hits_of_new(strings: SequenceSet, energies: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """Return the hits among strings of a formula that is in no crystal of the starter set: no memory helps there."""
+    seen = set(training_crystals().column("reduced_formula"))
+    new = np.array([bool(check(t)) and reduced(t) not in seen for t in strings.column("sequence")])
+    hit = np.isfinite(energies) & (np.abs(energies - targets) <= TOLERANCE)
+    return {
+        "hits of new formulas": share(int((hit & new).sum()), int(new.sum())),
+        "Spearman of target and formation energy of new formulas": spearman(targets[new], energies[new]),
+    }
+
+
+def reduced(string: str) -> str:
+    """Return the reduced formula of a string."""
+    from pymatgen.core import Composition
+
+    formula: str = Composition(formula_of(string)).reduced_formula
+    return formula
+
+
 @cache
 def starter_reference() -> ReferenceSet:
     """Return the reference energies of the starter archive."""
@@ -247,6 +266,11 @@ def study(work: Study, n_relax: int) -> dict[str, Any]:
     for name in (s for s in SETTINGS if s.startswith("asked")):
         judged[name] = work.kept(f"{name}.hull", lambda name=name: heeding(hull_energies(work.strings(name)), targets))  # type: ignore[misc]
         add(name, {f"{k}, hull": v for k, v in judged[name].items()})
+        new = work.kept(
+            f"{name}.new",
+            lambda name=name: hits_of_new(work.strings(name), hull_energies(work.strings(name)), targets),  # type: ignore[misc]
+        )
+        add(name, {f"{k}, hull": v for k, v in new.items()})
     for name in RELAXED if n_relax else ():
         found = heeding(relaxed_energies(work.relaxed(name, n_relax)), targets[:n_relax])
         judged[f"{name} relaxed"] = found
@@ -288,6 +312,7 @@ WRITTEN = (
 HEEDED = (
     ("hits, within 0.3 eV/atom [%]", "hits"),
     *((f"hits at {t:g} eV/atom [%]", f"hits at {t:g} eV/atom") for t in reversed(TARGETS)),
+    ("hits among strings of new formulas [%]", "hits of new formulas"),
     ("Spearman of target and energy", "Spearman of target and formation energy"),
     ("mean error relative to the target (MAPE) [%]", "MAPE"),
     *((f"median at {t:g} [eV/atom]", f"median at {t:g} eV/atom") for t in reversed(TARGETS)),
@@ -313,7 +338,8 @@ def markdown(table: dict[str, Any]) -> str:
     asked = [name for name in SETTINGS if name.startswith("asked")]
     text = lines("[%]", WRITTEN, drawn, "") + lines("hull judge", HEEDED, asked, ", hull")
     if any(name.endswith(", relaxed") for name in table):
-        text += lines("relaxed judge", (*HEEDED, ("relaxed [%]", "with an energy")), RELAXED, ", relaxed")
+        rows = [row for row in HEEDED if "new formulas" not in row[1]]
+        text += lines("relaxed judge", (*rows, ("relaxed [%]", "with an energy")), RELAXED, ", relaxed")
     return "\n".join(text)
 
 
