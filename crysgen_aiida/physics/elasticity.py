@@ -55,7 +55,7 @@ class Elastic:
     :param clamped: the same with atoms that follow the strain only.
     :param asymmetry: largest |C_IJ - C_JI| / 2 before symmetry was imposed [GPa].
     :param residual: largest change of a component when the point group was imposed [GPa].
-    :param nonlinearity: largest deviation of a stress from the straight line, both signs averaged [GPa].
+    :param nonlinearity: largest difference of a component from that of one amplitude alone [GPa].
     :param eigenvalues: of the tensor in Kelvin's notation, ascending, (6,) [GPa].
     :param averages: registered properties by name; none if the crystal is unstable, where Reuss averages mean nothing.
     """
@@ -152,7 +152,7 @@ def strained(cell: Start, strain: Floats) -> Start:
 
 
 def fitted(strains: Floats, stresses: Floats) -> tuple[Floats, float]:
-    """Return C_IJ, and the largest deviation from the straight lines, both in the unit of the stresses.
+    """Return C_IJ and by how much one from a single amplitude differs at most, both in the unit of the stresses.
 
     :param strains: in Voigt notation, one component each, (S, 6).
     :param stresses: in Voigt notation, (S, 6).
@@ -165,9 +165,9 @@ def fitted(strains: Floats, stresses: Floats) -> tuple[Floats, float]:
         line = np.stack([np.ones_like(x), x], axis=1)
         solution, *_ = np.linalg.lstsq(line, stresses[mine], rcond=None)
         constants[:, component] = solution[1]
-        # even terms cancel between the signs: what is left of the odd part is what bends the slope
-        odd = np.array([(stresses[mine][x == a] - stresses[mine][x == -a])[0] / 2 - a * solution[1] for a in x[x > 0]])
-        worst = max(worst, float(np.abs(odd).max()))
+        for size in x[x > 0]:  # even terms cancel between the signs
+            slope = (stresses[mine][x == size][0] - stresses[mine][x == -size][0]) / (2 * size)
+            worst = max(worst, float(np.abs(slope - solution[1]).max()))
     return constants, worst
 
 

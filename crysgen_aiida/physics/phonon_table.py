@@ -23,7 +23,7 @@ _PROPERTIES = {
     "phonon_max_frequency": "max_frequency",
 }
 _THERMAL = ("zero_point_energy", "heat_capacity_300k", "vibrational_entropy_300k", "vibrational_free_energy_300k")
-_FLOATS, _WHOLE = pa.list_(pa.float32()), pa.int32()
+_FLOATS, _WHOLE, _CELL = pa.list_(pa.float32()), pa.int32(), pa.list_(pa.float64(), 9)
 
 
 def phonon_table(
@@ -34,9 +34,9 @@ def phonon_table(
     :returns: the registered properties of phonons; ``phonon_stable`` and ``phonon_stable_gamma`` with
         ``phonon_verdict``, the sentence that says why; what was computed (``n_displacements``, ``supercell``,
         ``supercell_atoms``, ``mesh``) and how well (``asr_before``, ``asr_after`` [eV/A^2], ``acoustic_gamma``
-        [THz]); bands (``band_labels``: first and last point of each segment, ``band_lengths``: its points,
-        ``band_qpoints`` Q x 3, ``band_frequencies`` Q x 3 n [THz]) and density of states (``dos_frequencies`` [THz],
-        ``dos`` [states/THz and primitive cell]).
+        [THz]); bands along the path of seekpath (``primitive_lattice`` [A], ``band_labels``: first and last point of
+        each segment, ``band_lengths``: its points, ``band_qpoints`` Q x 3, ``band_frequencies`` Q x 3 n [THz]) and
+        density of states (``dos_frequencies`` [THz], ``dos`` [states/THz and primitive cell]).
     """
     good = [None if isinstance(f, Refused) else f for f in found]
     text = pa.string()
@@ -56,6 +56,9 @@ def phonon_table(
         pa.field("acoustic_gamma", pa.float64()): [p and p.acoustic_gamma for p in good],
         pa.field("asr_before", pa.float64()): [p and p.asr_before for p in good],
         pa.field("asr_after", pa.float64()): [p and p.asr_after for p in good],
+        pa.field("primitive_lattice", pa.list_(pa.float64(), 9)): [
+            p and p.bands.lattice.ravel().tolist() for p in good
+        ],
         pa.field("band_labels", pa.list_(text)): [p and [x for pair in p.bands.labels for x in pair] for p in good],
         pa.field("band_lengths", pa.list_(_WHOLE)): [p and p.bands.lengths for p in good],
         pa.field("band_qpoints", _FLOATS): [p and p.bands.qpoints.ravel().tolist() for p in good],

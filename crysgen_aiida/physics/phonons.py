@@ -55,12 +55,14 @@ EV_IN_KJ_PER_MOL = 96.48533212331
 class Bands:
     """Frequencies along the path of seekpath (Y. Hinuma et al., Comput. Mater. Sci. 128, 140 (2017)).
 
+    :param lattice: vectors of the primitive cell as rows [A], (3, 3).
     :param labels: first and last point of each segment.
     :param lengths: points of each segment, which join to Q.
     :param qpoints: in the basis of the primitive cell, (Q, 3).
     :param frequencies: [THz], imaginary ones negative, (Q, 3 n).
     """
 
+    lattice: Floats
     labels: list[tuple[str, str]]
     lengths: list[int]
     qpoints: Floats
@@ -307,6 +309,7 @@ def _bands(phonopy: Phonopy, points: int) -> Bands:
     phonopy.run_band_structure(paths)
     bands = phonopy.get_band_structure_dict()
     return Bands(
+        lattice=np.array(phonopy.primitive.cell),
         labels=[(str(a), str(b)) for a, b in found["path"]],
         lengths=lengths,
         qpoints=np.concatenate(paths),
