@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 Phonopy = Any
 
 #: Rows of one finished part. Fixed: a resumed run must cut the set at the same places.
-PART_ROWS = 4
+PART_ROWS = 2
 #: Rounds of translational and permutation symmetry imposed on the force constants.
 SYMMETRISATIONS = 3
 EV_IN_KJ_PER_MOL = 96.48533212331

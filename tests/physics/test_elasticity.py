@@ -10,6 +10,7 @@ import pytest
 import springs as toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from physics_crystals import Resuming
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import ImpossibleRequest
@@ -202,6 +203,20 @@ def test_atoms_that_do_not_come_to_rest_are_a_reason(chgnet: Any, at_rest: dict[
     (found,) = elastic_of([at_rest["AlN"]], chgnet, ElasticSpec((0.01,), fmax=1e-4, max_steps=1), InProcess())
     assert not isinstance(found, Elastic)
     assert "did not come to rest below 0.0001 eV/A in 1 steps; raise max_steps" in found.reason
+
+
+def test_a_resumed_run_gives_the_same_table(at_rest: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART_ROWS", 1)
+    crystals = CrystalSet.from_structures([at_rest["Si"], None, at_rest["Si"]], reasons=[None, "cut short", None])
+    whole = elastic_set(crystals, spec=QUICK, run=InProcess())
+    run = Resuming()
+    run.stop_before = 2
+    with pytest.raises(KeyboardInterrupt):
+        elastic_set(crystals, spec=QUICK, run=run)
+    run.stop_before = None
+    resumed = elastic_set(crystals, spec=QUICK, run=run)
+    assert run.computed == 3
+    assert resumed.content_hash == whole.content_hash
 
 
 def test_potentials_whose_forces_are_no_derivatives_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import springs as toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from physics_crystals import Resuming
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import ImpossibleRequest
@@ -233,6 +234,20 @@ def test_every_row_has_phonons_or_a_reason(chgnet: Any, at_rest: dict[str, Any])
     assert sum(row["band_lengths"]) * 3 == len(row["band_qpoints"])
     assert len(row["band_labels"]) == 2 * len(row["band_lengths"])
     assert table.metadata["method"] == "chgnet-0.3.0"
+
+
+def test_a_resumed_run_gives_the_same_table(at_rest: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART_ROWS", 1)
+    crystals = CrystalSet.from_structures([at_rest["NaCl"], None, at_rest["Si"]], reasons=[None, "cut short", None])
+    whole = phonon_set(crystals, spec=PhononSpec(min_length=5.0, mesh_length=10.0), run=InProcess())
+    run = Resuming()
+    run.stop_before = 2
+    with pytest.raises(KeyboardInterrupt):
+        phonon_set(crystals, spec=PhononSpec(min_length=5.0, mesh_length=10.0), run=run)
+    run.stop_before = None
+    resumed = phonon_set(crystals, spec=PhononSpec(min_length=5.0, mesh_length=10.0), run=run)
+    assert run.computed == 3
+    assert resumed.content_hash == whole.content_hash
 
 
 def test_potentials_whose_forces_are_no_derivatives_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
