@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from crysgen_aiida.physics.forces import (
     CellForces,
     Refused,
     forces_of,
+    or_refused,
     refusal,
     require_conservative,
     start_cell,
@@ -108,7 +110,9 @@ def elastic_of(
     results: dict[int, Elastic | Refused] = {}
     ready: dict[int, Structure] = {}
     for k, structure in enumerate(structures):
-        cell = structure if isinstance(structure, Refused) else _prepare(structure, spec)
+        cell = structure
+        if not isinstance(structure, Refused):
+            cell = or_refused("spglib", partial(_prepare, structure, spec))
         if isinstance(cell, Refused):
             results[k] = cell
         else:
@@ -130,7 +134,7 @@ def elastic_of(
         run.check_time()
         clamps = [next(clamped) for _ in strains]
         followed = [next(free) for _ in strains]
-        results[k] = _finish(structure, strains, clamps, followed, spec)
+        results[k] = or_refused("pymatgen", partial(_finish, structure, strains, clamps, followed, spec))
     return [results[k] for k in range(len(structures))]
 
 

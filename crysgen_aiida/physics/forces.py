@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ from crysgen_aiida.physics.relaxation import batch_atoms, evaluate, start_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+T = TypeVar("T")
 
 #: Atoms closer than this are on top of each other [A].
 MIN_DISTANCE = 0.5
@@ -44,6 +46,19 @@ class Refused:
 
     reason: str
     status: str = schema.STATUS_FAILED
+
+
+def or_refused(who: str, work: Callable[[], T]) -> T | Refused:
+    """Return what ``work`` returns, or that ``who`` cannot handle the crystal: one odd crystal must not stop a set.
+
+    Nothing that evaluates the potential or asks for the time belongs inside.
+    """
+    try:
+        return work()
+    # symmetry finders and fits fail in many ways on odd cells
+    except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
+        text = (str(error).strip().splitlines() or ["no message"])[0]
+        return Refused(f"{who} cannot handle it ({type(error).__name__}: {text[:80]})")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from crysgen_aiida.physics.forces import (
     CellForces,
     Refused,
     forces_of,
+    or_refused,
     refusal,
     require_conservative,
     start_cell,
@@ -150,7 +152,9 @@ def phonons_of(
     results: dict[int, Phonons | Refused] = {}
     ready: dict[int, Phonopy] = {}
     for k, (structure, charge) in enumerate(zip(structures, charges, strict=True)):
-        made = structure if isinstance(structure, Refused) else _prepare(structure, spec, charge)
+        made = structure
+        if not isinstance(structure, Refused):
+            made = or_refused("phonopy", partial(_prepare, structure, spec, charge))
         if isinstance(made, Refused):
             results[k] = made
         else:
@@ -166,7 +170,8 @@ def phonons_of(
     forces = iter(forces_of([cell for cells in displaced.values() for cell in cells], loaded, run))
     for k, phonopy in ready.items():
         run.check_time()
-        results[k] = _finish(phonopy, at_rest[k], [next(forces) for _ in displaced[k]], spec)
+        mine = [next(forces) for _ in displaced[k]]
+        results[k] = or_refused("phonopy", partial(_finish, phonopy, at_rest[k], mine, spec))
     return [results[k] for k in range(len(structures))]
 
 
@@ -213,12 +218,6 @@ def _finish(phonopy: Phonopy, rest: CellForces, forces: list[CellForces], spec: 
     lowest, where = _lowest(phonopy, mesh["qpoints"], mesh["frequencies"], optical)
     commensurate = _commensurate(phonopy, optical)
     highest = float(mesh["frequencies"].max())
-    phonopy.run_total_dos(
-        freq_min=min(0.0, 1.05 * lowest),
-        freq_max=1.05 * highest,
-        freq_pitch=(1.05 * highest - min(0.0, 1.05 * lowest)) / (spec.dos_points - 1),
-    )
-    dos = phonopy.get_total_dos_dict()
     a, b, c = (int(n) for n in np.diag(phonopy.supercell_matrix))
     x, y, z = (int(n) for n in phonopy.mesh_numbers)
     return Phonons(
@@ -237,7 +236,7 @@ def _finish(phonopy: Phonopy, rest: CellForces, forces: list[CellForces], spec: 
         asr_after=after,
         thermal=_thermal(phonopy, spec.tolerance) if _real(lowest, commensurate, spec.tolerance) else {},
         bands=_bands(phonopy, spec.band_points),
-        dos=(np.array(dos["frequency_points"])[: spec.dos_points], np.array(dos["total_dos"])[: spec.dos_points]),
+        dos=_dos(phonopy, lowest, highest, spec.dos_points),
     )
 
 
@@ -292,6 +291,13 @@ def _thermal(phonopy: Phonopy, cutoff: float) -> dict[str, float]:
         "vibrational_entropy_300k": float(held["entropy"][1]) / n,
         "vibrational_free_energy_300k": float(held["free_energy"][1]) / EV_IN_KJ_PER_MOL / n,
     }
+
+
+def _dos(phonopy: Phonopy, lowest: float, highest: float, points: int) -> tuple[Floats, Floats]:
+    first, last = min(0.0, 1.05 * lowest), max(0.1, 1.05 * highest)
+    phonopy.run_total_dos(freq_min=first, freq_max=last, freq_pitch=(last - first) / (points - 1))
+    held = phonopy.get_total_dos_dict()
+    return np.array(held["frequency_points"])[:points], np.array(held["total_dos"])[:points]
 
 
 def _bands(phonopy: Phonopy, points: int) -> Bands:
