@@ -113,6 +113,20 @@ def test_the_tensor_has_the_symmetry_of_the_crystal(known: dict[str, Elastic]) -
     assert known["AlN"].residual > 0, "what symmetry changed is reported"
 
 
+def test_a_hexagonal_crystal_may_be_turned_and_given_in_another_cell(
+    chgnet: Any, at_rest: dict[str, Any], known: dict[str, Elastic]
+) -> None:
+    from pymatgen.core import SymmOp
+
+    other = at_rest["AlN"].copy()
+    other.make_supercell([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    other.apply_operation(SymmOp.from_axis_angle_and_translation([1, 2, 3], 70))
+    turned, straight = one(other, chgnet), known["AlN"]
+    np.testing.assert_allclose(turned.tensor, straight.tensor, atol=3.0)  # GPa: CHGNet is single precision and rough
+    for name in ("bulk_modulus_vrh", "shear_modulus_vrh"):
+        assert turned.averages[name] == pytest.approx(straight.averages[name], rel=0.01)
+
+
 def test_atoms_that_may_move_make_a_crystal_softer(known: dict[str, Elastic]) -> None:
     silicon = known["Si"]
     assert silicon.tensor[0, 0] == pytest.approx(silicon.clamped[0, 0], rel=0.01), "no internal strain along an axis"
