@@ -40,6 +40,8 @@ def test_relaxed_crystals_get_phonons_and_elastic_constants(daemon, worker_code)
     assert phonons.creator.inputs.crystals.uuid == relaxed.uuid, "the crystal they are of is a node"
     assert elastic.column_stats["bulk_modulus_vrh"]["n_valid"] == 1
 
+    usage = CliRunner().invoke(crysgen, ["-p", daemon, "dataset", "usage", str(given.pk), "--format", "json"])
+    assert {"relaxed", "phonons", "elastic constants"} <= {step["what"] for step in json.loads(usage.stdout)["made"]}
     refused = crysgen_dataset("phonons", relaxed.pk, "--set", "displacment=0.01")
     assert refused.exit_code != 0
     assert "did you mean displacement" in refused.output
