@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from aiida import orm
 
 from crysgen_aiida.calculations.base import WorkerCalculation
-from crysgen_aiida.calculations.versions import fingerprint_version
+from crysgen_aiida.calculations.versions import fingerprint_version, package_version
 from crysgen_aiida.crystals.errors import CrysgenError
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import (
@@ -17,13 +17,25 @@ from crysgen_aiida.data.packed import (
     ReferenceEnergiesData,
     SequenceSetData,
 )
-from crysgen_aiida.generators.contract import get_generator
+from crysgen_aiida.generators.contract import build_spec, get_generator
+from crysgen_aiida.physics.response_spec import ElasticSpec, PhononSpec
 
 
 def potential_problem(potential: Any) -> str | None:
     """Return what is wrong with a potential given as a parameter, None if nothing is."""
     if not isinstance(potential, Mapping) or not isinstance(potential.get("name"), str):
         return "potential must name one, e.g. {'name': 'chgnet'}."
+    return None
+
+
+def settings_problem(cls: type, values: Any, where: str) -> str | None:
+    """Return what is wrong with settings given as a parameter, None if nothing is."""
+    if not isinstance(values, Mapping):
+        return f"{where} must map settings to values, e.g. {{'max_atoms': 200}}."
+    try:
+        build_spec(cls, values, f"{where}.")
+    except (CrysgenError, ValueError, TypeError) as error:
+        return str(error)
     return None
 
 
@@ -198,6 +210,55 @@ class FingerprintCalculation(WorkerCalculation):
         return fingerprint_version()
 
 
+class PotentialCalculation(WorkerCalculation):
+    """What jobs have in common that ask a potential about relaxed crystals and answer with a table."""
+
+    SETS: ClassVar = {"crystals": CrystalSetData}
+    OUTPUTS: ClassVar = {"table": PropertyTableData}
+    SPEC: ClassVar[type]
+
+    @classmethod
+    def validate_values(cls, values: Mapping[str, Any]) -> str | None:
+        if (problem := potential_problem(values.get("potential", {"name": "chgnet"}))) is not None:
+            return problem
+        return settings_problem(cls.SPEC, values.get(cls.VERB, {}), cls.VERB)
+
+    def _subject(self) -> str:
+        return str(self._versioned_parameters()["potential"]["name"])
+
+    def _versioned_parameters(self) -> dict[str, Any]:
+        # the default potential is a choice too: it must be in the hash by name and weights
+        return {"potential": {"name": "chgnet"}, **self.inputs.parameters.get_dict()}
+
+
+class PhononCalculation(PotentialCalculation):
+    """Compute phonons of relaxed crystals; a row that cannot have them says why."""
+
+    CACHE_VERSION = 1
+    VERB = "phonon"
+    SPEC = PhononSpec
+    PARAMETERS: ClassVar = {
+        "potential": "name of the potential, {'name': 'chgnet'}; its forces must be derivatives of its energy",
+        "phonon": "displacement, supercell, mesh and tolerance: displacement, min_length, max_atoms, mesh_length, "
+        "tolerance and so on",
+    }
+
+    def _versions(self) -> dict[str, str]:
+        return package_version("phonopy")
+
+
+class ElasticCalculation(PotentialCalculation):
+    """Compute elastic constants of relaxed crystals; a row that cannot have them says why."""
+
+    CACHE_VERSION = 1
+    VERB = "elastic"
+    SPEC = ElasticSpec
+    PARAMETERS: ClassVar = {
+        "potential": "name of the potential, {'name': 'chgnet'}; its forces must be derivatives of its energy",
+        "elastic": "strains and limits: strains, fmax, max_steps, max_atoms and so on",
+    }
+
+
 class ReferenceCalculation(WorkerCalculation):
     """Make reference energies from a relaxed set, elemental terminals included."""
 
@@ -228,6 +289,8 @@ BY_VERB: dict[str, type[WorkerCalculation]] = {
         RelaxCalculation,
         ScreenCalculation,
         FingerprintCalculation,
+        PhononCalculation,
+        ElasticCalculation,
         ReferenceCalculation,
     )
 }

@@ -45,10 +45,15 @@ def generator_version(name: str) -> str:
 
 def fingerprint_version() -> dict[str, str]:
     """Return the version of the package that makes fingerprints, as it joins the cache hash."""
+    return {"fingerprints": f"matminer {package_version('matminer')['matminer']}"}
+
+
+def package_version(name: str) -> dict[str, str]:
+    """Return the version of a package by its name; ``UNKNOWN`` where only the worker's machine has it."""
     try:
-        return {"fingerprints": f"matminer {distribution('matminer').version}"}
+        return {name: distribution(name).version}
     except PackageNotFoundError:
-        return {"fingerprints": UNKNOWN}
+        return {name: UNKNOWN}
 
 
 @lru_cache(maxsize=16)

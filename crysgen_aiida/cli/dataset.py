@@ -8,6 +8,7 @@ from typing import Any
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
 
+from crysgen_aiida.cli.deriving import derive, elastic, phonons, relax
 from crysgen_aiida.cli.output import emit, emit_record, format_option
 from crysgen_aiida.cli.pictures import check_output, sheet_options, write_picture
 from crysgen_aiida.cli.profiles import with_profile
@@ -164,21 +165,13 @@ def fingerprint(dataset_id: str, labelled: tuple[str, ...], threads: int | None,
 
     Takes about 0.2 s a crystal and core, can be resumed, and is kept as a table. Needs matminer where the worker runs.
     """
-    from crysgen_aiida.cli.following import follow, require_ok
-    from crysgen_aiida.cli.submit import submit_verb
-
     node = _load(dataset_id)
     parameters = {"labelled": list(labelled)} if labelled else None
-    process = submit_verb("fingerprint", {"crystals": node}, parameters=parameters, threads=threads, code=code)
-    click.echo(f"Submitted fingerprints {process.pk}; follow them with `crysgen run status {process.pk}`.", err=True)
-    if not wait:
-        return
-    follow([process], "fingerprint", tell=lambda text: click.echo(f"  {text}", err=True))
-    require_ok([process])
-    table: Any = process.outputs["table"]
-    table.label = table.label or f"fingerprints of {node.label or node.uuid[:8]}"
-    record = {"pk": table.pk, "uuid": table.uuid, "rows": table.n_rows, "ok": table.n_ok}
-    emit_record({**record, "method": table.metadata.get("method")}, fmt)
+    derive("fingerprint", node, parameters, what="fingerprints", threads=threads, code=code, wait=wait, fmt=fmt)
+
+
+for _command in (relax, phonons, elastic):
+    dataset.add_command(_command)
 
 
 @dataset.command("usage")

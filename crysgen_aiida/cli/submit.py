@@ -64,10 +64,10 @@ def checked(builder: Any) -> Any:
     try:
         return submit(builder)
     except ValueError as error:
-        raise click.ClickException(_sentence(str(error))) from error
+        raise click.ClickException(sentence(str(error))) from error
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """Return the sentence in AiiDA's validation message, without the port it was found on."""
     lines = [line for line in text.splitlines() if line.strip()]
     return (lines[-1] if lines else text).strip()

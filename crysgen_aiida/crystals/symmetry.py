@@ -110,15 +110,22 @@ def primitive(structure: Structure, symprec: float = 0.01, *, idealize: bool = F
 
     :raises BadInput: if spglib finds no symmetry at all.
     """
+    return _standard(structure, symprec, to_primitive=True, no_idealize=not idealize)
+
+
+def conventional(structure: Structure, symprec: float = 0.01, *, idealize: bool = False) -> Structure:
+    """Return the conventional cell in spglib's standard setting; ``idealize`` as in :func:`primitive`.
+
+    :raises BadInput: if spglib finds no symmetry at all.
+    """
+    return _standard(structure, symprec, to_primitive=False, no_idealize=not idealize)
+
+
+def _standard(structure: Structure, symprec: float, **how: bool) -> Structure:
     from pymatgen.core import Element, Lattice, Structure
 
-    lattice, frac, numbers = _spglib_call(
-        spglib.standardize_cell,
-        _cell(structure.lattice.matrix, structure.frac_coords, _numbers(structure)),
-        to_primitive=True,
-        no_idealize=not idealize,
-        symprec=symprec,
-    )
+    cell = _cell(structure.lattice.matrix, structure.frac_coords, _numbers(structure))
+    lattice, frac, numbers = _spglib_call(spglib.standardize_cell, cell, symprec=symprec, **how)
     return Structure(Lattice(lattice), [Element.from_Z(int(z)) for z in numbers], frac)
 
 

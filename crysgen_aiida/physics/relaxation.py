@@ -22,7 +22,7 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import OutOfMemory
 from crysgen_aiida.crystals.relaxing import Relaxed, Start
 from crysgen_aiida.crystals.run import Run
-from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA, CellBatch, Floats
+from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA, CellBatch, Evaluation, Floats
 from crysgen_aiida.physics.fire import Fire
 from crysgen_aiida.physics.potentials import LoadedPotential, load_potential
 from crysgen_aiida.physics.selection import Refusal, SelectionSpec, select_rows
@@ -117,7 +117,7 @@ def relax_many(
     On a CPU, ``run.threads`` threads share the work by position (k, k + threads, …), so that the result does not
     depend on which of them is faster.
     """
-    budget = int(max(1, BATCH_ATOMS["cuda" if run.device == "cuda" else "cpu"] * run.batch_scale))
+    budget = batch_atoms(run)
     lanes = 1 if run.device == "cuda" else max(1, min(run.threads, len(starts)))
     indices = [list(range(lane, len(starts), lanes)) for lane in range(lanes)]
 
@@ -203,7 +203,7 @@ class _Lane:
             counts=np.array([f.n for f in fires], dtype=np.int64),
             keys=keys,
         )
-        found = _evaluate(self.loaded, batch)
+        found = evaluate(self.loaded, batch)
         starts = batch.starts
         for b, (key, fire) in enumerate(zip(keys, fires, strict=True)):
             forces = found.forces[starts[b] : starts[b + 1]]
@@ -253,7 +253,16 @@ class _Lane:
         return Relaxed(schema.STATUS_FAILED, f"{reason} after {fire.n_steps} steps", n_steps=fire.n_steps)
 
 
-def _evaluate(loaded: LoadedPotential, batch: CellBatch) -> Any:
+def batch_atoms(run: Run) -> int:
+    """Return how many atoms are evaluated together in one batch of a run."""
+    return int(max(1, BATCH_ATOMS["cuda" if run.device == "cuda" else "cpu"] * run.batch_scale))
+
+
+def evaluate(loaded: LoadedPotential, batch: CellBatch) -> Evaluation:
+    """Return what a potential says of a batch.
+
+    :raises OutOfMemory: if it does not fit.
+    """
     try:
         return loaded.compute.evaluate(batch)
     except (MemoryError, RuntimeError) as error:
@@ -287,7 +296,7 @@ def _relax_part(
                 schema.STATUS_FAILED, f"{loaded.info.method} does not cover all elements of {record['reduced_formula']}"
             )
         else:
-            start = _start(record)
+            start = start_of(record)
             if isinstance(start, str):
                 results[row] = Relaxed(schema.STATUS_FAILED, start)
             else:
@@ -298,7 +307,8 @@ def _relax_part(
     return _pack(crystals, rows, [results[row] for row in rows], loaded.info.method)
 
 
-def _start(record: dict[str, Any]) -> Start | str:
+def start_of(record: dict[str, Any]) -> Start | str:
+    """Return the crystal of a row as arrays, or why it is none that a potential could be asked about."""
     cell = np.array(record["lattice"], dtype=float).reshape(3, 3)
     frac = np.array(record["frac_coords"], dtype=float).reshape(-1, 3)
     if not (np.isfinite(cell).all() and np.isfinite(frac).all()):

@@ -12,7 +12,9 @@ from crysgen_aiida.calculations.base import JOURNAL_FILE, PROGRESS_FILE, WorkerC
 from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.calculations.verbs import (
     DecodeCalculation,
+    ElasticCalculation,
     FingerprintCalculation,
+    PhononCalculation,
     PrepareCalculation,
     ReferenceCalculation,
     RelaxCalculation,
@@ -176,6 +178,18 @@ class FingerprintBaseWorkChain(WorkerBaseWorkChain):
     _process_class = FingerprintCalculation
 
 
+class PhononBaseWorkChain(WorkerBaseWorkChain):
+    """Compute phonons of relaxed crystals, with remedies."""
+
+    _process_class = PhononCalculation
+
+
+class ElasticBaseWorkChain(WorkerBaseWorkChain):
+    """Compute elastic constants of relaxed crystals, with remedies."""
+
+    _process_class = ElasticCalculation
+
+
 class ReferenceBaseWorkChain(WorkerBaseWorkChain):
     """Make reference energies, with remedies."""
 
@@ -193,6 +207,8 @@ BY_VERB: dict[str, type[WorkerBaseWorkChain]] = {
         RelaxBaseWorkChain,
         ScreenBaseWorkChain,
         FingerprintBaseWorkChain,
+        PhononBaseWorkChain,
+        ElasticBaseWorkChain,
         ReferenceBaseWorkChain,
     )
 }

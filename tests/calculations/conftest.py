@@ -67,6 +67,8 @@ def inputs_of(sets: dict[str, Any]) -> Callable[..., dict[str, Any]]:
             "relax": {"parameters": {"potential": {"name": "chgnet"}, "relax": {"fmax": 0.1}}},
             "screen": {"known": {"starter": sets["crystals"]}, "unrelaxed": sets["crystals"]},
             "fingerprint": {"parameters": {"labelled": ["band_gap"]}},
+            "phonon": {"parameters": {"potential": {"name": "chgnet"}, "phonon": {"min_length": 12}}},
+            "elastic": {"parameters": {"elastic": {"strains": [0.005]}}},
             "reference": {"parameters": {"name": "mine"}},
         }
         return {**{label: sets[label] for label in BY_VERB[verb].SETS}, **extra[verb]}

@@ -16,7 +16,19 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def jobs(aiida_profile, salts, salt_reference):
+def rock_salt():
+    """NaCl at its minimum with CHGNet."""
+    from pymatgen.core import Lattice, Structure
+
+    from crysgen_aiida.crystals.crystal_set import CrystalSet
+
+    x = 2.84811972
+    cell = Structure(Lattice([[0, x, x], [x, 0, x], [x, x, 0]]), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return CrystalSet.from_structures([cell])
+
+
+@pytest.fixture(scope="module")
+def jobs(aiida_profile, salts, salt_reference, rock_salt):
     """One finished job a verb, each working on what the one before it made."""
     from aiida.engine import run_get_node
     from aiida_fixtures import make_code, make_computer
@@ -41,6 +53,9 @@ def jobs(aiida_profile, salts, salt_reference):
     made["reference"] = salt_reference.creator
     made["relax"] = salt_reference.creator.inputs.crystals.creator
     relaxed = salt_reference.creator.inputs.crystals
+    at_rest = CrystalSetData.get_or_create(rock_salt)
+    made["phonon"] = run("phonon", crystals=at_rest, parameters={"phonon": {"min_length": 5.0, "mesh_length": 20.0}})
+    made["elastic"] = run("elastic", crystals=at_rest)
     made["screen"] = run("screen", crystals=relaxed, reference=salt_reference, parameters={"protocol": "mattergen"})
     return made
 
@@ -103,3 +118,14 @@ def test_energies(jobs, num_regression):
         **numbers(jobs["screen"].outputs.table.table, "e_above_reference"),
     }
     num_regression.check(held, default_tolerance={"atol": 1e-4, "rtol": 0})
+
+
+def test_second_derivatives(jobs, num_regression):
+    """Phonons in THz and elastic constants in GPa of rock salt."""
+    phonons, elastic = jobs["phonon"].outputs.table.table, jobs["elastic"].outputs.table.table
+    held = {
+        **numbers(phonons, "phonon_min_frequency", "phonon_max_frequency", "heat_capacity_300k"),
+        **numbers(elastic, "bulk_modulus_vrh", "shear_modulus_vrh"),
+    }
+    assert len(held) == 5
+    num_regression.check(held, default_tolerance={"rtol": 0.02})

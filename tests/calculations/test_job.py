@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-VERBS = ["prepare", "train", "sample", "decode", "relax", "screen", "reference"]
+VERBS = ["prepare", "train", "sample", "decode", "relax", "screen", "phonon", "elastic", "reference"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -81,6 +81,12 @@ def test_sets_are_not_kept_twice(write_job):
         ("train", {"preset": "huge"}, "no preset 'huge'"),
         ("relax", {"parameters": {"potential": "chgnet"}}, "potential must name one"),
         ("relax", {"parameters": {"time_box_seconds": -1}}, "give seconds"),
+        ("phonon", {"parameters": {"potential": "chgnet"}}, "potential must name one"),
+        ("phonon", {"parameters": {"phonon": {"displacment": 0.01}}}, "did you mean displacement"),
+        ("phonon", {"parameters": {"phonon": {"displacement": 1.0}}}, "0.2 A at most"),
+        ("phonon", {"parameters": {"phonon": {"max_atoms": "many"}}}, "must be int"),
+        ("elastic", {"parameters": {"elastic": {"strains": [0.5]}}}, "at most 0.05"),
+        ("elastic", {"parameters": {"elastic": [0.5]}}, "must map settings to values"),
         ("reference", {"parameters": {}}, "name the reference"),
         ("decode", {"seed": -1}, "whole number"),
         ("decode", {"parameters": {"potential": {}}}, "potential must name one"),
@@ -110,6 +116,7 @@ def test_options_that_cannot_work_are_refused(write_job, options, sentence):
 def test_labels_say_what_the_job_is_about(write_job):
     assert write_job("train")[2].node.process_label == "TrainCalculation<exchange>"
     assert write_job("relax")[2].node.process_label == "RelaxCalculation<chgnet>"
+    assert write_job("elastic")[2].node.process_label == "ElasticCalculation<chgnet>"
 
 
 def test_versions_of_code_and_weights_are_in_the_hash(write_job, monkeypatch):
@@ -127,7 +134,12 @@ def test_versions_of_code_and_weights_are_in_the_hash(write_job, monkeypatch):
     assert write_job("relax", worker_api="2")[2].node.base.caching.compute_hash() != relax
 
 
-def test_the_default_potential_is_in_the_hash_with_its_weights(write_job):
-    versions = write_job("relax", parameters={})[2].node.base.attributes.get("cache_version")
+@pytest.mark.parametrize("verb", ["relax", "phonon", "elastic"])
+def test_the_default_potential_is_in_the_hash_with_its_weights(write_job, verb):
+    versions = write_job(verb, parameters={})[2].node.base.attributes.get("cache_version")
     assert versions["potential"].startswith("chgnet ")
     assert len(versions["potential"].split()[-1]) == 64
+
+
+def test_an_upgrade_of_phonopy_is_no_stale_hit(write_job):
+    assert "phonopy" in write_job("phonon")[2].node.base.attributes.get("cache_version")

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from physics_crystals import distorted
+from physics_crystals import Resuming, distorted
 
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import ImpossibleRequest, OutOfMemory
 from crysgen_aiida.crystals.run import InProcess
-from crysgen_aiida.crystals.table import PackedTable
 from crysgen_aiida.physics import relaxation
 from crysgen_aiida.physics.batch import CellBatch, Evaluation
 from crysgen_aiida.physics.potentials import LoadedPotential
@@ -76,27 +75,6 @@ def test_threads_and_batches_change_nothing_that_matters(crystals: CrystalSet, r
 def test_the_same_run_gives_the_same_content(crystals: CrystalSet) -> None:
     few = crystals.take([1, 5])
     assert relax_set(few, run=InProcess()).content_hash == relax_set(few, run=InProcess()).content_hash
-
-
-class Resuming(InProcess):
-    """Keeps finished parts, like the worker; may stop before a part."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: dict[tuple[str, int], PackedTable] = {}
-        self.stop_before: int | None = None
-        self.computed = 0
-
-    def map_rows(self, stage: str, n: int, function: Callable[[range], Any], *, part_rows: int) -> Any:
-        def kept(rows: range) -> Any:
-            if (stage, rows.start) not in self.parts:
-                if self.stop_before == self.computed:
-                    raise KeyboardInterrupt
-                self.parts[stage, rows.start] = function(rows)
-                self.computed += 1
-            return self.parts[stage, rows.start]
-
-        return super().map_rows(stage, n, kept, part_rows=part_rows)
 
 
 def test_a_resumed_run_gives_the_same_table(crystals: CrystalSet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crysgen_aiida.crystals.errors import BadInput, CrysgenError, ImpossibleRequest
+from crysgen_aiida.crystals.properties import PROPERTIES
 from crysgen_aiida.data.constraints import checked, holds
 from crysgen_aiida.data.elements import elements_of
 from crysgen_aiida.store.language import nodes as n
@@ -175,6 +176,8 @@ def test_a_column_alone_may_be_written_as_in_a_filter() -> None:
         (1.0, "µeV", "eV", 1e-6),
         (3.0, "m*m", "m^2", 3.0),
         (1.0, "s^-1", "1/s", 1.0),
+        (1.0, "THz", "1/s", 1e12),
+        (96.48533212331, "kJ/mol", "eV/atom", 1.0),
         (7.0, "odd unit", "odd unit", 7.0),
     ],
 )
@@ -182,6 +185,11 @@ def test_units_are_converted_exactly(value: float, unit: str, to: str, expected:
     assert convert(value, unit, to) == pytest.approx(expected, rel=1e-12)
     if expected in (1.5, 0.05, 0.3):
         assert convert(value, unit, to) == expected
+
+
+def test_every_registered_unit_can_be_converted() -> None:
+    for name, registered in PROPERTIES.items():
+        assert parse_unit(registered.unit)[0] > 0, name
 
 
 def test_other_quantities_and_non_units_are_told_apart() -> None:

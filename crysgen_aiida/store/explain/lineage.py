@@ -201,7 +201,13 @@ def _what(verb: str, output: str, node_type: str) -> str:
     """Return what a made node is called: two sets of crystals of one line need names that differ."""
     if node_type.startswith("data.core.structure"):
         return "structure"
-    named = {("decode", "crystals"): "decoded", ("relax", "crystals"): "relaxed", ("screen", "table"): "candidates"}
+    named = {
+        ("decode", "crystals"): "decoded",
+        ("relax", "crystals"): "relaxed",
+        ("screen", "table"): "candidates",
+        ("phonon", "table"): "phonons",
+        ("elastic", "table"): "elastic constants",
+    }
     return named.get((verb, output), "decision" if "decision" in node_type else output)
 
 

@@ -38,6 +38,8 @@ _NAMED: dict[str, tuple[Fraction, Dimension]] = {
     "g": (Fraction(1, 1000), (0, 1, 0, 0, 0, 0)),
     "u": (Fraction("1.66053906660e-27"), (0, 1, 0, 0, 0, 0)),
     "s": (Fraction(1), (0, 0, 1, 0, 0, 0)),
+    "Hz": (Fraction(1), (0, 0, -1, 0, 0, 0)),
+    "mol": (Fraction(602_214_076_000_000_000_000_000), (0, 0, 0, 0, 0, 1)),  # of atoms
     "K": (Fraction(1), (0, 0, 0, 0, 1, 0)),
     "C": (Fraction(1), (0, 0, 0, 1, 0, 0)),
     "e": (Fraction("1.602176634e-19"), (0, 0, 0, 1, 0, 0)),
@@ -51,7 +53,7 @@ _ALIASES = {"atoms": "atom", "ang": "angstrom", "Angstrom": "angstrom", "Bohr": 
 _PREFIXES = {
     "f": -15, "p": -12, "n": -9, "u": -6, "µ": -6, "μ": -6, "m": -3, "c": -2, "d": -1, "k": 3, "M": 6, "G": 9, "T": 12,
 }  # fmt: skip
-_PREFIXED = frozenset(("eV", "J", "Ry", "Ha", "m", "g", "s", "K", "C", "V", "W", "N", "Pa", "bar"))
+_PREFIXED = frozenset(("eV", "J", "Ry", "Ha", "m", "g", "s", "Hz", "K", "C", "V", "W", "N", "Pa", "bar"))
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _FACTOR = re.compile(r"([^\W\d_]+|%|1)\s*(?:\^?\s*(-?[0-9]{1,2}))?\s*")
 

@@ -117,6 +117,22 @@ _ALL = (
         parameters={"labelled": Parameter(_LIST, [])},
     ),
     Verb(
+        "phonon",
+        "compute phonons of relaxed crystals with a potential, and say which are at a minimum",
+        inputs={"crystals": "crystals"},
+        output="table",
+        usable=("crystals",),
+        parameters={"potential": Parameter(_MAPPING, {"name": "chgnet"}), "phonon": Parameter(_MAPPING, {})},
+    ),
+    Verb(
+        "elastic",
+        "compute elastic constants of relaxed crystals with a potential",
+        inputs={"crystals": "crystals"},
+        output="table",
+        usable=("crystals",),
+        parameters={"potential": Parameter(_MAPPING, {"name": "chgnet"}), "elastic": Parameter(_MAPPING, {})},
+    ),
+    Verb(
         "reference",
         "make a set of reference energies from relaxed crystals",
         inputs={"crystals": "crystals"},
