@@ -30,12 +30,11 @@ from crysgen_aiida.physics.forces import (
     forces_of,
     or_refused,
     refusal,
-    require_conservative,
+    response_set,
     start_cell,
-    structure_or_refusal,
 )
-from crysgen_aiida.physics.potentials import LoadedPotential, load_potential
-from crysgen_aiida.physics.relaxation import RelaxSpec, relax_many, single_threaded
+from crysgen_aiida.physics.potentials import LoadedPotential
+from crysgen_aiida.physics.relaxation import RelaxSpec, relax_many
 from crysgen_aiida.physics.response_spec import ElasticSpec
 
 if TYPE_CHECKING:
@@ -90,17 +89,14 @@ def elastic_set(
     :raises OutOfMemory: if a batch does not fit; a smaller ``batch_scale`` of the run helps.
     """
     spec = spec or ElasticSpec()
-    loaded = load_potential(potential, run.device)
-    require_conservative(loaded, "elastic constants")
 
-    def part(rows: range) -> PropertyTable:
-        records = [crystals.get(row) for row in rows]
-        found = elastic_of([structure_or_refusal(record, loaded) for record in records], loaded, spec, run)
-        return elastic_table(rows, records, found, loaded.info.method)
+    def made(
+        rows: range, records: list[dict[str, Any]], structures: list[Structure | Refused], loaded: LoadedPotential
+    ) -> PropertyTable:
+        return elastic_table(rows, records, elastic_of(structures, loaded, spec, run), loaded.info.method)
 
-    with single_threaded(run):
-        table = run.map_rows("elastic", len(crystals), part, part_rows=PART_ROWS)
-    return table.with_metadata(method=loaded.info.method, potential=loaded.record(), elastic_spec=asdict(spec))
+    table = response_set(crystals, potential, run, made, stage="elastic", part_rows=PART_ROWS)
+    return table.with_metadata(elastic_spec=asdict(spec))
 
 
 def elastic_of(

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from crysgen_aiida.crystals import schema
-from crysgen_aiida.crystals.crystal_set import structure_of
+from crysgen_aiida.crystals.crystal_set import CrystalSet, structure_of
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.crystals.relaxing import Start
 from crysgen_aiida.crystals.run import Run
+from crysgen_aiida.crystals.table import PropertyTable
 from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA, CellBatch, Floats
-from crysgen_aiida.physics.potentials import LoadedPotential
-from crysgen_aiida.physics.relaxation import batch_atoms, evaluate, start_of
+from crysgen_aiida.physics.potentials import LoadedPotential, load_potential
+from crysgen_aiida.physics.relaxation import batch_atoms, evaluate, single_threaded, start_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -78,16 +79,36 @@ class CellForces:
     shortest: float
 
 
-def require_conservative(loaded: LoadedPotential, what: str) -> None:
-    """Refuse a potential whose forces are no derivatives of its energy.
+def response_set(
+    crystals: CrystalSet,
+    potential: str,
+    run: Run,
+    made: Callable[[range, list[dict[str, Any]], list[Structure | Refused], LoadedPotential], PropertyTable],
+    *,
+    stage: str,
+    part_rows: int,
+) -> PropertyTable:
+    """Return a table made of a set of crystals with a potential, part by part; its metadata records the potential.
 
-    :raises ImpossibleRequest: if it is one.
+    :param made: the table of some rows, from their numbers, records and crystals (or why there are none).
+    :param stage: what the parts are called, e.g. ``phonons``.
+    :raises ImpossibleRequest: if the potential is not registered, or not conservative.
+    :raises NotInstalled: if its package is missing.
     """
+    loaded = load_potential(potential, run.device)
     if not loaded.info.conservative:
         raise ImpossibleRequest(
-            f"The forces of {loaded.info.method} are not derivatives of its energy, so {what} of it mean nothing; "
-            "use a conservative potential, e.g. chgnet."
+            f"The forces of {loaded.info.method} are not derivatives of its energy, so second derivatives of it mean "
+            "nothing; use a conservative potential, e.g. chgnet."
         )
+
+    def part(rows: range) -> PropertyTable:
+        records = [crystals.get(row) for row in rows]
+        return made(rows, records, [structure_or_refusal(record, loaded) for record in records], loaded)
+
+    with single_threaded(run):
+        table = run.map_rows(stage, len(crystals), part, part_rows=part_rows)
+    return table.with_metadata(method=loaded.info.method, potential=loaded.record())
 
 
 def forces_of(cells: Sequence[Start], loaded: LoadedPotential, run: Run) -> list[CellForces]:

@@ -29,14 +29,12 @@ from crysgen_aiida.physics.forces import (
     forces_of,
     or_refused,
     refusal,
-    require_conservative,
+    response_set,
     start_cell,
-    structure_or_refusal,
 )
 from crysgen_aiida.physics.phonon_table import phonon_table
 from crysgen_aiida.physics.polar import Born, phonopy_nac
-from crysgen_aiida.physics.potentials import LoadedPotential, load_potential
-from crysgen_aiida.physics.relaxation import single_threaded
+from crysgen_aiida.physics.potentials import LoadedPotential
 from crysgen_aiida.physics.response_spec import PhononSpec
 from crysgen_aiida.physics.supercells import multiples
 
@@ -123,17 +121,14 @@ def phonon_set(
     :raises OutOfMemory: if a batch does not fit; a smaller ``batch_scale`` of the run helps.
     """
     spec = spec or PhononSpec()
-    loaded = load_potential(potential, run.device)
-    require_conservative(loaded, "phonons")
 
-    def part(rows: range) -> PropertyTable:
-        records = [crystals.get(row) for row in rows]
-        found = phonons_of([structure_or_refusal(record, loaded) for record in records], loaded, spec, run)
-        return phonon_table(rows, records, found, spec, loaded.info.method)
+    def made(
+        rows: range, records: list[dict[str, Any]], structures: list[Structure | Refused], loaded: LoadedPotential
+    ) -> PropertyTable:
+        return phonon_table(rows, records, phonons_of(structures, loaded, spec, run), spec, loaded.info.method)
 
-    with single_threaded(run):
-        table = run.map_rows("phonons", len(crystals), part, part_rows=PART_ROWS)
-    return table.with_metadata(method=loaded.info.method, potential=loaded.record(), phonon_spec=asdict(spec))
+    table = response_set(crystals, potential, run, made, stage="phonons", part_rows=PART_ROWS)
+    return table.with_metadata(phonon_spec=asdict(spec))
 
 
 def phonons_of(

@@ -16,6 +16,7 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.crystals.run import InProcess
 from crysgen_aiida.physics import elasticity as module
+from crysgen_aiida.physics import forces
 from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA
 from crysgen_aiida.physics.elastic_table import verdict
 from crysgen_aiida.physics.elasticity import Elastic, elastic_of, elastic_set, fitted, strained, voigt_strains
@@ -234,8 +235,8 @@ def test_a_resumed_run_gives_the_same_table(at_rest: dict[str, Any], monkeypatch
 
 
 def test_potentials_whose_forces_are_no_derivatives_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "load_potential", lambda *_: toy.potential(FCC, conservative=False))
-    with pytest.raises(ImpossibleRequest, match="elastic constants of it mean nothing"):
+    monkeypatch.setattr(forces, "load_potential", lambda *_: toy.potential(FCC, conservative=False))
+    with pytest.raises(ImpossibleRequest, match="second derivatives of it mean nothing"):
         elastic_set(CrystalSet.from_structures([lattice("fcc")]), run=InProcess())
 
 
