@@ -6,7 +6,7 @@ from crysgen_aiida.crystals.properties import PROPERTIES
 from crysgen_aiida.generators.contract import GeneratorInfo
 from crysgen_aiida.generators.mattergpt.spec import PRESETS, MatterGPTSpec
 
-VERSION = "2"
+VERSION = "3"
 
 #: Any registered scalar can be a training label; categories are labels found by symmetry analysis; ``elements`` and
 #: ``composition`` need no training: the grammar admits nothing else.
