@@ -9,6 +9,7 @@ from aiida.common import AttributeDict
 from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, process_handler, while_
 
 from crysgen_aiida.calculations.base import JOURNAL_FILE, PROGRESS_FILE, WorkerCalculation
+from crysgen_aiida.calculations.once import SubmitOnce
 from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.calculations.verbs import (
     DecodeCalculation,
@@ -22,7 +23,6 @@ from crysgen_aiida.calculations.verbs import (
     ScreenCalculation,
     TrainCalculation,
 )
-from crysgen_aiida.workchains.once import SubmitOnce
 
 #: Below this share of its batches, a job that still runs out of memory will not be helped by smaller ones.
 SMALLEST_BATCH_SCALE = 1.0 / 64.0

@@ -10,6 +10,7 @@ from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, if_
 
 from crysgen_aiida.calculations.functions import promote, record_ranking
+from crysgen_aiida.calculations.once import SubmitOnce
 from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.crystals.errors import CrysgenError, ImpossibleRequest
 from crysgen_aiida.data.generator import GeneratorData
@@ -30,7 +31,6 @@ from crysgen_aiida.workchains.base import (
     ScreenBaseWorkChain,
 )
 from crysgen_aiida.workchains.line import link_inputs, pass_on
-from crysgen_aiida.workchains.once import SubmitOnce
 from crysgen_aiida.workchains.protocols import load_protocol, load_recipe
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ToContext, WorkChain
 
+from crysgen_aiida.calculations.once import SubmitOnce
 from crysgen_aiida.calculations.ports import define_exit_codes
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import CrystalSetData
 from crysgen_aiida.generators.contract import deep_merge, get_generator
 from crysgen_aiida.workchains.base import PrepareBaseWorkChain, TrainBaseWorkChain
 from crysgen_aiida.workchains.line import link_inputs, pass_on
-from crysgen_aiida.workchains.once import SubmitOnce
 from crysgen_aiida.workchains.protocols import load_protocol, training_of
 
 
