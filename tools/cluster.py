@@ -7,8 +7,8 @@
     python tools/cluster.py status FOLDER    # exit code 3 unless everything runs
     python tools/cluster.py stop FOLDER      # cancel its jobs, end exactly what was started, by pid
 
-munge, slurmctld, slurmd and sshd run as the user who starts them, root or not, and listen on 127.0.0.1 only, on ports
-that are free. Configuration, state, logs, spool and keys are in the folder: /etc/slurm, /etc/munge and ~/.ssh are
+munge, slurmctld, slurmd and sshd run as the user who starts them, root or not, and listen on 127.0.0.1, on ports that
+are free. Configuration, state, logs, spool and keys are in the folder: /etc/slurm, /etc/munge and ~/.ssh are
 neither read nor written. Whoever wants to talk to this Slurm sets SLURM_CONF to the file named in cluster.json; in a
 session of this SSH server it is set. The one thing outside the folder is sshd's own /run/sshd, which root's sshd demands
 and which is made if it is missing.
@@ -71,6 +71,10 @@ MEMORY, MEMORY_OF_A_JOB = 16_000, 1_500
 #: Seconds between SIGTERM and SIGKILL, for a job that reaches its time limit or is cancelled.
 KILL_WAIT = 12
 
+#: Slurm's servers listen where the machine's own name leads. If that is not this address, they have to listen
+#: everywhere; only who has this folder's key for munge can talk to them.
+LOOPBACK = "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"
+
 #: Seconds for jobs to be gone after they were cancelled, before their processes are killed by pid.
 PATIENCE_WITH_JOBS = 5.0
 
@@ -79,7 +83,7 @@ ClusterName={name}
 SlurmctldHost={host}({address})
 SlurmctldPort={ctld}
 SlurmdPort={slurmd}
-CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+{loopback}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
@@ -328,7 +332,7 @@ def _start_slurm(folder: Path, name: str, munge: Path, processes: list[Started])
         values = {
             "name": name, "host": socket.gethostname().partition(".")[0], "address": HOST, "ctld": ctld,
             "slurmd": slurmd, "user": getpass.getuser(), "munge": munge, "folder": own.folder, "cpus": CPUS,
-            "memory": MEMORY, "job_memory": MEMORY_OF_A_JOB, "kill_wait": KILL_WAIT, "partition": PARTITION,
+            "loopback": LOOPBACK if _leads_to_loopback() else "", "memory": MEMORY, "job_memory": MEMORY_OF_A_JOB, "kill_wait": KILL_WAIT, "partition": PARTITION,
         }  # fmt: skip
         write_file(conf, SLURM_CONF.format(**values), own, mode=0o644)
         return ctld
@@ -340,6 +344,13 @@ def _start_slurm(folder: Path, name: str, munge: Path, processes: list[Started])
         _environment(SLURM_CONF=str(conf)), own, processes,
     )  # fmt: skip
     return conf
+
+
+def _leads_to_loopback() -> bool:
+    try:
+        return socket.gethostbyname(socket.gethostname()).startswith("127.")
+    except OSError:
+        return False
 
 
 def _launch_controller(conf: Path, own: Owned, processes: list[Started], configure: Callable[[], int]) -> None:
