@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Start and stop a private Slurm cluster of one node and an SSH server in a folder, for tests and for trying things out.
+"""Start and stop a private Slurm of one node and an SSH server in a folder, for tests and for trying things out.
 
     python tools/cluster.py missing          # name what is not installed; exit code 1 if anything is
     python tools/cluster.py install          # install it with apt-get, if root
@@ -10,8 +10,8 @@
 munge, slurmctld, slurmd and sshd run as the user who starts them, root or not, and listen on 127.0.0.1, on ports that
 are free. Configuration, state, logs, spool and keys are in the folder: /etc/slurm, /etc/munge and ~/.ssh are
 neither read nor written. Whoever wants to talk to this Slurm sets SLURM_CONF to the file named in cluster.json; in a
-session of this SSH server it is set. The one thing outside the folder is sshd's own /run/sshd, which root's sshd demands
-and which is made if it is missing.
+session of this SSH server it is set. The one thing outside the folder is the empty /run/sshd, which sshd demands when
+root starts it and which is made if it is missing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
+from cluster_config import PARTITION, slurm_conf, sshd_config
 from private_servers import (
     HOST,
     Owned,
@@ -60,79 +61,8 @@ PACKAGES = {
 #: Servers are not on the PATH of everybody.
 SEARCHED = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
-PARTITION = "main"
-
-#: Nobody may be slowed down by a test that sleeps: the node has more processors than the machine.
-CPUS = 8
-
-#: Megabytes of memory the node has, and a job that does not say gets.
-MEMORY, MEMORY_OF_A_JOB = 16_000, 1_500
-
-#: Seconds between SIGTERM and SIGKILL, for a job that reaches its time limit or is cancelled.
-KILL_WAIT = 12
-
-#: Slurm's servers listen where the machine's own name leads. If that is not this address, they have to listen
-#: everywhere; only who has this folder's key for munge can talk to them.
-LOOPBACK = "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"
-
 #: Seconds for jobs to be gone after they were cancelled, before their processes are killed by pid.
 PATIENCE_WITH_JOBS = 5.0
-
-SLURM_CONF = """\
-ClusterName={name}
-SlurmctldHost={host}({address})
-SlurmctldPort={ctld}
-SlurmdPort={slurmd}
-{loopback}
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={munge}
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-MailProg=/bin/true
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-SchedulerType=sched/backfill
-SlurmdParameters=config_overrides
-MpiDefault=none
-SwitchType=switch/none
-ReturnToService=2
-MinJobAge=10
-OverTimeLimit=0
-KillWait={kill_wait}
-DefMemPerNode={job_memory}
-NodeName={host} NodeAddr={address} CPUs={cpus} RealMemory={memory} State=UNKNOWN
-PartitionName={partition} Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""
-
-SSHD_CONFIG = """\
-Port {port}
-ListenAddress {address}
-HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/key.pub
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM no
-StrictModes no
-PidFile {folder}/sshd.pid
-MaxStartups 100
-MaxSessions 100
-SetEnv SLURM_CONF={slurm_conf}
-Subsystem sftp internal-sftp
-"""
 
 
 @dataclass(frozen=True)
@@ -209,8 +139,8 @@ def start(folder: Path) -> Cluster:
     processes: list[Started] = []
     try:
         munge = _start_munge(folder, processes)
-        slurm_conf = _start_slurm(folder, name, munge, processes)
-        port, key = _start_sshd(folder, slurm_conf, processes)
+        conf = _start_slurm(folder, name, munge, processes)
+        port, key = _start_sshd(folder, conf, processes)
     except BaseException:
         end(processes, grace=5.0)
         _clear(folder)
@@ -218,7 +148,7 @@ def start(folder: Path) -> Cluster:
     made = Cluster(
         folder=str(folder),
         name=name,
-        slurm_conf=str(slurm_conf),
+        slurm_conf=str(conf),
         partition=PARTITION,
         ssh_host=HOST,
         ssh_port=port,
@@ -329,12 +259,8 @@ def _start_slurm(folder: Path, name: str, munge: Path, processes: list[Started])
 
     def configure() -> int:
         ctld, slurmd = free_ports(2)
-        values = {
-            "name": name, "host": socket.gethostname().partition(".")[0], "address": HOST, "ctld": ctld,
-            "slurmd": slurmd, "user": getpass.getuser(), "munge": munge, "folder": own.folder, "cpus": CPUS,
-            "loopback": LOOPBACK if _leads_to_loopback() else "", "memory": MEMORY, "job_memory": MEMORY_OF_A_JOB, "kill_wait": KILL_WAIT, "partition": PARTITION,
-        }  # fmt: skip
-        write_file(conf, SLURM_CONF.format(**values), own, mode=0o644)
+        text = slurm_conf(name, own.folder, munge, ctld, slurmd)
+        write_file(conf, text, own, mode=0o644)
         return ctld
 
     _launch_controller(conf, own, processes, configure)
@@ -346,13 +272,6 @@ def _start_slurm(folder: Path, name: str, munge: Path, processes: list[Started])
     return conf
 
 
-def _leads_to_loopback() -> bool:
-    try:
-        return socket.gethostbyname(socket.gethostname()).startswith("127.")
-    except OSError:
-        return False
-
-
 def _launch_controller(conf: Path, own: Owned, processes: list[Started], configure: Callable[[], int]) -> None:
     launch(
         "slurmctld", configure, lambda _: [str(program("slurmctld")), "-D", "-f", str(conf)],
@@ -360,7 +279,7 @@ def _launch_controller(conf: Path, own: Owned, processes: list[Started], configu
     )  # fmt: skip
 
 
-def _start_sshd(folder: Path, slurm_conf: Path, processes: list[Started]) -> tuple[int, Path]:
+def _start_sshd(folder: Path, conf: Path, processes: list[Started]) -> tuple[int, Path]:
     own = _mine(folder / "ssh")
     for name in ("host_key", "key"):
         made = [str(program("ssh-keygen")), "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(own.folder / name)]
@@ -370,8 +289,7 @@ def _start_sshd(folder: Path, slurm_conf: Path, processes: list[Started]) -> tup
     config = own.folder / "sshd_config"
 
     def command(port: int) -> list[str]:
-        values = {"port": port, "address": HOST, "folder": own.folder, "slurm_conf": slurm_conf}
-        write_file(config, SSHD_CONFIG.format(**values), own)
+        write_file(config, sshd_config(own.folder, port, conf), own)
         return [str(program("sshd")), "-D", "-e", "-f", str(config)]
 
     port = launch("sshd", lambda: free_ports(1)[0], command, _greets, _environment(), own, processes)

@@ -22,8 +22,8 @@ from crysgen_aiida.data.packed import PackedData
 class WorkerParser(Parser):
     """Read what the worker left: sets and generators become nodes, ``result.json`` becomes the exit code.
 
-    Schedulers do not pass exit codes on, so the worker's is in its file; no file means it was killed. What the scheduler
-    says it did is believed: memory that ran out needs another remedy than a signal from nobody knows where.
+    Schedulers do not pass exit codes on, so the worker's is in its file; no file means it was killed. What the
+    scheduler says it did is believed: memory that ran out needs another remedy than a signal from nobody knows where.
     """
 
     CACHE_VERSION = 1

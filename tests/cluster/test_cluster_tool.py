@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from slurm_computers import tool, until
+from cluster_config import leads_to_loopback
+from slurm_computers import tool, until  # puts the tools on the path
 
 TOOL = Path(tool.__file__)
 
@@ -35,7 +36,7 @@ def test_it_listens_on_this_machine_alone(cluster):
         if connection.status == psutil.CONN_LISTEN
     }
     assert listening
-    if tool._leads_to_loopback():
+    if leads_to_loopback():
         assert all(address.startswith("127.") for address in listening)
 
 

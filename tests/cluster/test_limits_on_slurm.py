@@ -1,11 +1,12 @@
 """What Slurm does to a job, and what becomes of it: every chain ends with the result of an undisturbed run.
 
-All chains are submitted at once, because Slurm counts wall time in minutes and looks at it twice a minute; each test then
-waits for its own.
+All chains are submitted at once, because Slurm counts wall time in minutes and looks at it twice a minute; each test
+then waits for its own.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +56,7 @@ def complete(chain: Any, undisturbed: Any, timeout: float = 300.0) -> list[Any]:
     jobs = jobs_of(chain)
     done = [unit for job in jobs for unit in computed(job)]
     assert sorted(done) == PARTS, "a part was computed twice, or never"
-    for before, after in zip(jobs, jobs[1:], strict=False):
+    for before, after in itertools.pairwise(jobs):
         assert after.inputs.parent_folder.uuid == before.outputs.remote_folder.uuid
     return jobs
 
