@@ -9,10 +9,11 @@ import click
 
 from crysgen_aiida.cli.output import emit_record, format_option
 from crysgen_aiida.cli.profiles import with_profile
+from crysgen_aiida.cli.site import site_options
 
 
 def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: str, threads: int | None,
-           code: str | None, wait: bool, fmt: str) -> None:  # fmt: skip
+           site: Mapping[str, Any], code: str | None, wait: bool, fmt: str) -> None:  # fmt: skip
     """Submit a verb that works on one data set, and follow it until its set or table is there.
 
     :param what: of the data set is made, e.g. ``fingerprints``.
@@ -22,7 +23,7 @@ def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: 
     from crysgen_aiida.cli.submit import sentence, submit_verb
 
     try:
-        process = submit_verb(verb, {"crystals": node}, parameters=parameters, threads=threads, code=code)
+        process = submit_verb(verb, {"crystals": node}, parameters, threads=threads, options=site, code=code)
     except ValueError as error:
         raise click.ClickException(sentence(str(error))) from error
     click.echo(f"Submitted {what} {process.pk}; follow them with `crysgen run status {process.pk}`.", err=True)
@@ -46,6 +47,7 @@ def _options(verb: str, settings: str) -> Callable[[Callable[..., None]], click.
                 click.option("--potential", default="chgnet", show_default=True, help="Potential to compute with."),
                 click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=f"{settings}; repeatable."),
                 click.option("--threads", type=click.IntRange(1), help="Threads the worker may use."),
+                site_options,
                 click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default."),
                 click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends."),
                 format_option,
