@@ -68,11 +68,12 @@ def _run(verb: str, what: str, dataset_id: str, potential: str, settings: tuple[
     derive(verb, node, parameters, what=what, **how)
 
 
-@_options("relax", "Setting of the relaxation, e.g. fmax=0.005, max_steps=500")
+@_options("relax", "Setting of the relaxation, e.g. fmax=0.005, optimizer=lbfgs")
 def relax(**given: Any) -> None:
     """Relax the crystals of a data set, atoms and cell, with a potential.
 
-    Phonons and elastic constants need crystals at rest: --set fmax=0.005 --set max_steps=500.
+    Phonons and elastic constants need crystals at rest: --set fmax=0.005 --set max_steps=500; --set optimizer=lbfgs is
+    there in a third of the steps, and --set fix_symmetry=true keeps the space group.
     """
     _run("relax", "relaxed crystals", **given)
 
