@@ -144,8 +144,7 @@ class RelaxCalculation(WorkerCalculation):
     OUTPUTS: ClassVar = {"crystals": CrystalSetData}
     PARAMETERS: ClassVar = {
         "potential": "name and settings of the potential, {'name': 'chgnet'}",
-        "relax": "limits and thresholds of the relaxation: fmax, max_steps, optimizer (fire, lbfgs), fix_symmetry and so "
-        "on",
+        "relax": "how crystals relax and when they end: fmax, max_steps, optimizer (fire, lbfgs), fix_symmetry, …",
         "selection": "which crystals to relax, {'n': 64}, all if absent",
         "time_box_seconds": "wall-clock box; what does not fit gets status timeout and is not reproducible",
     }
