@@ -10,6 +10,9 @@ import click
 from crysgen_aiida.cli.output import emit_record, format_option
 from crysgen_aiida.cli.profiles import with_profile
 
+#: What a verb makes if it is no table.
+_MADE = {"relax": "crystals", "reference": "reference"}
+
 
 def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: str, threads: int | None,
            code: str | None, wait: bool, fmt: str) -> None:  # fmt: skip
@@ -30,7 +33,7 @@ def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: 
         return
     follow([process], verb, tell=lambda text: click.echo(f"  {text}", err=True))
     require_ok([process])
-    made: Any = process.outputs["crystals" if verb == "relax" else "table"]
+    made: Any = process.outputs[_MADE.get(verb, "table")]
     made.label = made.label or f"{what} of {node.label or node.uuid[:8]}"
     record = {"pk": made.pk, "uuid": made.uuid, "rows": made.n_rows, "ok": made.n_ok}
     emit_record({**record, "method": made.metadata.get("method")}, fmt)

@@ -52,6 +52,19 @@ def system_of(formula: str) -> System:
     return tuple(symbol for symbol, _ in fractions(formula))
 
 
+def read_system(formula: str) -> System | None:
+    """Return the chemical system of a formula that somebody typed, None if it is none."""
+    from pymatgen.core import Element
+
+    try:
+        amounts = dict(fractions(formula))
+    except (ValueError, ZeroDivisionError):
+        return None
+    real = all(Element.is_valid_symbol(s) and np.isfinite(x) and x > 0 for s, x in amounts.items())
+    whole = "(" in formula or "[" in formula or not _TOKEN.sub("", formula).strip()
+    return tuple(amounts) if amounts and real and whole else None
+
+
 def same_composition(one: str, other: str) -> bool:
     """Whether two formulas have the same atomic fractions."""
     a, b = dict(fractions(one)), dict(fractions(other))

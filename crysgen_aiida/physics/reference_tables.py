@@ -17,7 +17,7 @@ import pyarrow as pa
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.errors import BadInput, EmptySet, EnergySchemeMismatch, ImpossibleRequest
 from crysgen_aiida.crystals.table import ReferenceSet
-from crysgen_aiida.physics.hull import fractions, system_of
+from crysgen_aiida.physics.hull import read_system, system_of
 from crysgen_aiida.physics.potentials import SELF_CONSISTENT
 from crysgen_aiida.physics.reference import LABEL_METHODS, OF_FORMATION
 
@@ -138,7 +138,7 @@ def _reasons(table: EnergyTable, kind: str) -> list[str | None]:
     seen: set[str] = set()
     reasons = []
     for formula, energy, name in zip(table.formulas, table.energies, table.ids, strict=True):
-        system = _system(formula)
+        system = read_system(formula)
         reason = None
         if system is None:
             reason = f"the formula {formula!r} cannot be read"
@@ -151,18 +151,6 @@ def _reasons(table: EnergyTable, kind: str) -> list[str | None]:
         seen.add(name)
         reasons.append(reason)
     return reasons
-
-
-def _system(formula: str) -> tuple[str, ...] | None:
-    from pymatgen.core import Element
-
-    try:
-        system = system_of(formula)
-    except ValueError:
-        return None
-    amounts = dict(fractions(formula)) if system else {}
-    real = all(Element.is_valid_symbol(s) for s in system) and all(np.isfinite(x) and x > 0 for x in amounts.values())
-    return system if system and real else None
 
 
 def _frame(path: Path) -> pd.DataFrame:
