@@ -1,13 +1,13 @@
 """Many decoded crystals relaxed in one job, one job each, and one by one with ASE: cost, energies, resumption.
 
-    python benchmarks/relaxation.py [--full] [--json FILE]
+    python benchmarks/relaxation.py [--full] [--home DIR] [--json FILE]
 
 Crystals are decoded strings of the starter generator. They are relaxed through AiiDA with a daemon in a profile of
 their own: all in one job of two threads, some in a job each (two at a time), and all again in a restart chain whose
 worker is killed (-9) on the way. ASE relaxes some with FIRE, ``FrechetCellFilter`` and CHGNet's own calculator, to the
 same force limit and number of steps, in processes of one and of two threads; loading the model is not counted there.
 Quick: 48 crystals; ``--full``: 200. Ratios are of processor seconds, which a busy machine changes little; wall seconds
-beside.
+beside. What is finished is kept in ``--home`` (its path must be short, for the daemon's sockets) and not done again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,46 +81,51 @@ def ase_alone(path: Path, rows: int, threads: int, out: Path) -> None:
     out.write_text(json.dumps({"ends": ends, **seconds}))
 
 
-def by_ase(crystals: Any, rows: int, threads: int, home: Path) -> dict[str, Any]:
-    """Return what a process of its own says."""
-    path, out = home / "crystals.parquet", home / f"ase-{threads}.json"
-    crystals.write(path)
+def by_ase(path: Path, rows: int, threads: int, out: Path) -> None:
+    """Have a process of its own relax the first rows of a set."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__, "--ase", str(path), str(rows), str(threads), str(out)]
     subprocess.run(command, check=True, env=environment)
-    held: dict[str, Any] = json.loads(out.read_text())
-    return held
 
 
 # -- through AiiDA ----------------------------------------------------------------------------------------------------
 
 
 class Line:
-    """A profile of its own with the starter generator, a daemon and decoded crystals."""
+    """A profile of its own with a daemon, and decoded crystals."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, home: Path) -> None:
+        from crysgen_aiida.cli.processes import start_daemon
+        from crysgen_aiida.cli.setup import default_code, ensure_all
+        from crysgen_aiida.crystals.crystal_set import CrystalSet
+        from crysgen_aiida.data.packed import CrystalSetData
+
+        os.environ["AIIDA_PATH"] = str(home)
+        self.profile = ensure_all("relaxation").profile
+        self.code = default_code()
+        path = home / "crystals.parquet"
+        if not path.exists():
+            self.decoded(n).write(path)
+        self.crystals = CrystalSetData.get_or_create(CrystalSet.read(path))
+        start_daemon(self.profile, 1)
+
+    def decoded(self, n: int) -> Any:
+        """Return crystals decoded from strings of the starter generator."""
         from aiida.engine import run_get_node
 
         from crysgen_aiida.calculations.verbs import DecodeCalculation, SampleCalculation
-        from crysgen_aiida.cli.processes import start_daemon
-        from crysgen_aiida.cli.setup import default_code, ensure_all
         from crysgen_aiida.cli.starter import import_starter
-        from crysgen_aiida.data.packed import CrystalSetData
 
-        self.profile = ensure_all("relaxation").profile
-        self.code = default_code()
         common = {"code": self.code, "metadata": {"options": {"device": "cpu"}}}
         generator = import_starter().generator
         parameters = {"n": int(n * STRINGS), "conditions": {}}
         drawn = run_get_node(SampleCalculation, generator=generator, parameters=parameters, seed=SEED, **common)[1]
-        decoded = run_get_node(
+        made = run_get_node(
             DecodeCalculation, sequences=drawn.outputs.sequences, generator_name=generator.generator, **common
-        )[1]
-        made = decoded.outputs.crystals.table
+        )[1].outputs.crystals.table
         rows = np.flatnonzero(made.ok)[:n]
         assert len(rows) == n, f"only {len(rows)} of {len(made)} strings became crystals"
-        self.crystals = CrystalSetData(made.take(rows.tolist())).store()
-        start_daemon(self.profile, 1)
+        return made.take(rows.tolist())
 
     def job(self, crystals: Any, threads: int, **relax: Any) -> Any:
         """Submit one job; return its node."""
@@ -166,14 +172,15 @@ def wait(nodes: list[Any], limit: float = 3600.0) -> None:
         time.sleep(0.2)
 
 
-def together(line: Line, **relax: Any) -> dict[str, Any]:
-    """Relax all crystals in one job."""
+def together(line: Line, path: Path, **relax: Any) -> dict[str, Any]:
+    """Relax all crystals in one job; write them."""
     wall, daemon = time.monotonic(), line.daemon_seconds()
     node = line.job(line.crystals, 2, **relax)
     wait([node])
     assert node.is_finished_ok, node.exit_message
     took = {"wall": time.monotonic() - wall, "processor": job_seconds(node) + line.daemon_seconds() - daemon}
-    return {"node": node, "table": node.outputs.crystals.table, **took}
+    node.outputs.crystals.table.write(path)
+    return took
 
 
 def one_each(line: Line, rows: list[int], **relax: Any) -> dict[str, Any]:
@@ -272,83 +279,114 @@ def compared(table: Any, ends: list[dict[str, Any]]) -> Figures:
     }
 
 
-def optimisers(fire: dict[str, Any], lbfgs: dict[str, Any]) -> Figures:
+def optimisers(table: Any, other: Any) -> Figures:
     """Compare L-BFGS with FIRE on all crystals."""
-    table, other = fire["table"], lbfgs["table"]
     n = len(table)
     a, b = (np.array([bool(x) for x in t.column("converged")]) for t in (table, other))
     both = a & b
-    ratio = np.nansum(table.values("n_steps")[both]) / np.nansum(other.values("n_steps")[both])
+    steps = [t.values("n_steps")[both] for t in (table, other)]
     apart = 1000 * (other.values("energy_per_atom") - table.values("energy_per_atom"))[both]
     result: Figures = {}
-    for name, held, done in (("FIRE", fire, a), ("L-BFGS", lbfgs, b)):
+    for name, held, done, took in (("FIRE", table, a, steps[0]), ("L-BFGS", other, b, steps[1])):
         result |= {
             f"{name}: converged in 100 steps": share(int(done.sum()), n),
-            f"{name}: failed": share(int((~held["table"].ok).sum()), n),
-            f"{name}: mean steps where both converged": figure(held["table"].values("n_steps")[both].mean(), "steps"),
-            f"{name}: one job": figure(held["processor"] / n, "processor s/crystal"),
+            f"{name}: failed": share(int((~held.ok).sum()), n),
+            f"{name}: mean steps where both converged": figure(took.mean(), "steps"),
         }
     return result | {
-        "FIRE steps over L-BFGS steps": figure(ratio, "x"),
+        "FIRE steps over L-BFGS steps": figure(steps[0].sum() / steps[1].sum(), "x"),
         "L-BFGS within 5 meV/atom of FIRE": share(int((np.abs(apart) <= CLOSE).sum()), int(both.sum())),
         "L-BFGS lower by more than 5 meV/atom": share(int((apart < -CLOSE).sum()), int(both.sum())),
         "L-BFGS higher by more than 5 meV/atom": share(int((apart > CLOSE).sum()), int(both.sum())),
     }
 
 
-def measure(n: int, n_each: int, n_ase: int, home: Path) -> Figures:
-    """Return all figures."""
-    from crysgen_aiida.cli.processes import stop_daemon
+class Study:
+    """All stages; what was finished before is read from ``home``."""
 
-    line = Line(n)
-    try:
-        whole = together(line)
-        print(f"one job: {whole['wall']:.0f} s, {whole['processor']:.0f} processor s", flush=True)
-        rows = list(range(0, n, n // n_each))[:n_each]
-        each = one_each(line, rows)
-        print(f"one each: {each['wall']:.0f} s, {each['processor']:.0f} processor s", flush=True)
-        figures = killed(line, whole["node"].outputs.crystals.content_hash)
-        quick = together(line, optimizer="lbfgs")
-        quick_each = one_each(line, rows, optimizer="lbfgs")
-    finally:
-        stop_daemon(line.profile)
-    table = line.crystals.table
-    ase = {threads: by_ase(table, n_ase, threads, home) for threads in (1, 2)}
-    ours = together_alone(table.slice(range(n_ase)))
-    cost, each_cost = whole["processor"] / n, each["processor"] / each["n"]
-    quick_cost, quick_wall = (quick_each[k] / quick_each["n"] / (quick[k] / n) for k in ("processor", "wall"))
-    best_wall, best_cpu = (min(held[key] for held in ase.values()) for key in ("wall", "processor"))
-    ratio, each_wall = each_cost / cost, each["wall"] / each["n"] / (whole["wall"] / n)
-    cheaper, faster = best_cpu / ours["processor"], best_wall / ours["wall"]
-    return {
-        "one job": figure(cost, "processor s/crystal"),
-        "one job, wall": figure(whole["wall"] / n, "s/crystal"),
-        "one job each": figure(each_cost, "processor s/crystal"),
-        "one job each, wall, two at a time": figure(each["wall"] / each["n"], "s/crystal"),
-        "one job each over one job": figure(ratio, "x", ">= 10", ratio >= 10),
-        "one job each over one job, wall": figure(each_wall, "x", ">= 10", each_wall >= 10),
-        "one job each over one job, L-BFGS": figure(quick_cost, "x", ">= 10", quick_cost >= 10),
-        "one job each over one job, L-BFGS, wall": figure(quick_wall, "x", ">= 10", quick_wall >= 10),
-        **{f"ASE, {t} thread(s)": figure(h["processor"] / n_ase, "processor s/crystal") for t, h in ase.items()},
-        **{f"ASE, {t} thread(s), wall": figure(h["wall"] / n_ase, "s/crystal") for t, h in ase.items()},
-        "same crystals here, 2 threads": figure(ours["processor"] / n_ase, "processor s/crystal"),
-        "same crystals here, 2 threads, wall": figure(ours["wall"] / n_ase, "s/crystal"),
-        "ASE at its best over here": figure(cheaper, "x", ">= 1.5", cheaper >= 1.5),
-        "ASE at its best over here, wall": figure(faster, "x", ">= 1.5", faster >= 1.5),
-        **compared(whole["table"], ase[1]["ends"]),
-        **figures,
-        **optimisers(whole, quick),
-    }
+    def __init__(self, home: Path, n: int, n_each: int, n_ase: int) -> None:
+        self.home, self.n, self.n_ase = home, n, n_ase
+        self.rows = list(range(0, n, n // n_each))[:n_each]
+
+    def kept(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return what a stage found."""
+        path = self.home / f"{name}.json"
+        if not path.exists():
+            path.write_text(json.dumps(compute()))
+        held = json.loads(path.read_text())
+        print(f"  {name}: { {k: v for k, v in held.items() if k in ('n', 'wall', 'processor')} }", flush=True)
+        return held
+
+    def table(self, name: str) -> Any:
+        """Return the crystals of a stage."""
+        from crysgen_aiida.crystals.crystal_set import CrystalSet
+
+        return CrystalSet.read(self.home / f"{name}.parquet")
+
+    def measure(self) -> Figures:
+        """Return all figures."""
+        from crysgen_aiida.cli.processes import stop_daemon
+
+        line = Line(self.n, self.home)
+        try:
+            one = self.kept("fire", lambda: together(line, self.home / "fire.parquet"))
+            each = self.kept("fire-each", lambda: one_each(line, self.rows))
+            fast = self.kept("lbfgs", lambda: together(line, self.home / "lbfgs.parquet", optimizer="lbfgs"))
+            fast_each = self.kept("lbfgs-each", lambda: one_each(line, self.rows, optimizer="lbfgs"))
+            resumed = self.kept("killed", lambda: killed(line, self.table("fire").content_hash))
+        finally:
+            stop_daemon(line.profile)
+        path = self.home / "crystals.parquet"
+        for threads, rows in ((1, self.n_ase), (2, self.n_ase // 4)):
+            if not (self.home / f"ase-{threads}.json").exists():
+                by_ase(path, rows, threads, self.home / f"ase-{threads}.json")
+        ase = {threads: self.kept(f"ase-{threads}", dict) for threads in (1, 2)}
+        sample = line.crystals.table
+        ours = {t: self.kept(f"here-{t}", lambda t=t: alone(sample.slice(range(len(ase[t]["ends"]))), t)) for t in ase}
+        return {
+            **per_job("FIRE", one, each, self.n),
+            **per_job("L-BFGS", fast, fast_each, self.n),
+            **against_ase(ase, ours),
+            **compared(self.table("fire"), ase[1]["ends"]),
+            **resumed,
+            **optimisers(self.table("fire"), self.table("lbfgs")),
+        }
 
 
-def together_alone(crystals: Any) -> dict[str, float]:
-    """Relax crystals in this process with two threads, the model loaded before."""
+def per_job(name: str, one: dict[str, Any], each: dict[str, Any], n: int) -> Figures:
+    """Compare one job with one job each."""
+    result: Figures = {}
+    for kind, unit in (("processor", "processor s/crystal"), ("wall", "wall s/crystal")):
+        cost, apart = one[kind] / n, each[kind] / each["n"]
+        result |= {
+            f"{name}, one job, {kind}": figure(cost, unit),
+            f"{name}, one job each, {kind}": figure(apart, unit),
+            f"{name}, one job each over one job, {kind}": figure(apart / cost, "x", ">= 10", apart >= 10 * cost),
+        }
+    return result
+
+
+def against_ase(ase: dict[int, dict[str, Any]], ours: dict[int, dict[str, Any]]) -> Figures:
+    """Compare one ASE process with this program on the same crystals, thread for thread."""
+    result: Figures = {}
+    for kind, unit in (("processor", "processor s/crystal"), ("wall", "wall s/crystal")):
+        theirs, mine = ({t: held[t][kind] / len(ase[t]["ends"]) for t in ase} for held in (ase, ours))
+        for t in ase:
+            result[f"ASE, {t} thread(s), {kind}"] = figure(theirs[t], unit)
+            result[f"here, {t} thread(s), {kind}"] = figure(mine[t], unit)
+        ratio = min(theirs.values()) / min(mine.values())
+        result[f"ASE over here, each at its best, {kind}"] = figure(ratio, "x", ">= 1.5", ratio >= 1.5)
+    return result
+
+
+def alone(crystals: Any, threads: int) -> dict[str, float]:
+    """Relax crystals in this process, the model loaded before."""
     from crysgen_aiida.crystals.run import InProcess
     from crysgen_aiida.physics.relaxation import relax_set
 
     relax_set(crystals.take([0]), run=InProcess())
     began = time.monotonic(), time.process_time()
-    relax_set(crystals, run=InProcess(threads=2))
+    relax_set(crystals, run=InProcess(threads=threads))
     return {"wall": time.monotonic() - began[0], "processor": time.process_time() - began[1]}
 
 
@@ -356,6 +394,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="200 crystals")
+    parser.add_argument("--home", type=Path, help="folder that keeps what was computed")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--ase", nargs=4, metavar=("SET", "ROWS", "THREADS", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -363,9 +402,10 @@ def main() -> None:
     if options.ase:
         path, rows, threads, out = options.ase
         return ase_alone(Path(path), int(rows), int(threads), Path(out))
-    with tempfile.TemporaryDirectory(prefix="cg", dir="/tmp") as home:
-        os.environ["AIIDA_PATH"] = home
-        figures = measure(*((200, 20, 50) if options.full else (48, 6, 10)), Path(home))
+    with tempfile.TemporaryDirectory(prefix="cg", dir="/tmp") as passing:
+        home = (options.home or Path(passing)).resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        figures = Study(home, *((200, 15, 40) if options.full else (48, 6, 12))).measure()
     width = max(map(len, figures))
     for name, held in figures.items():
         verdict = {True: "met", False: "NOT MET", None: ""}[held["met"]]

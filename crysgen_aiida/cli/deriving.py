@@ -15,10 +15,11 @@ _MADE = {"relax": "crystals", "reference": "reference"}
 
 
 def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: str, threads: int | None,
-           code: str | None, wait: bool, fmt: str) -> None:  # fmt: skip
+           code: str | None, wait: bool, fmt: str, label: str = "") -> None:  # fmt: skip
     """Submit a verb that works on one data set, and follow it until its set or table is there.
 
     :param what: of the data set is made, e.g. ``fingerprints``.
+    :param label: of what is made; by default it says of what it was made.
     :raises click.ClickException: if the parameters are refused, or the process fails.
     """
     from crysgen_aiida.cli.following import follow, require_ok
@@ -34,7 +35,7 @@ def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: 
     follow([process], verb, tell=lambda text: click.echo(f"  {text}", err=True))
     require_ok([process])
     made: Any = process.outputs[_MADE.get(verb, "table")]
-    made.label = made.label or f"{what} of {node.label or node.uuid[:8]}"
+    made.label = made.label or label or f"{what} of {node.label or node.uuid[:8]}"
     record = {"pk": made.pk, "uuid": made.uuid, "rows": made.n_rows, "ok": made.n_ok}
     emit_record({**record, "method": made.metadata.get("method")}, fmt)
 

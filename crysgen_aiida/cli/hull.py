@@ -220,10 +220,11 @@ def reference_record(reference: ReferenceSet, against: Any, *, flat: bool) -> di
 
 
 def reduced(formula: str) -> str:
-    """Return a formula without common factors."""
+    """Return a formula without common factors, of an element its symbol."""
     from pymatgen.core import Composition
 
-    return str(Composition(formula).reduced_formula)
+    composition = Composition(formula)
+    return str(composition.elements[0].symbol if composition.is_element else composition.reduced_formula)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -257,7 +258,8 @@ def _from_dataset(dataset_id: str, name: str, scheme: str, fmt: str, how: dict[s
     from crysgen_aiida.data.packed import CrystalSetData
 
     node = load(dataset_id, CrystalSetData, "data set")
-    derive("reference", node, {"name": name, "scheme": scheme}, what="reference energies", fmt=fmt, **how)
+    parameters = {"name": name, "scheme": scheme}
+    derive("reference", node, parameters, what="reference energies", label=name, fmt=fmt, **how)
 
 
 def _tested(reference: ReferenceSet, table: EnergyTable) -> ReferenceSet:

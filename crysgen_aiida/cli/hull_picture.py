@@ -92,7 +92,7 @@ def hull_figure(against: Reference, system: tuple[str, ...], marked: Sequence[st
     axes.title.set_fontsize(10)
     (_triangle if wide else _line)(figure, axes, points, system)
     _mark(axes, against, system, marked)
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -117,7 +117,7 @@ def _triangle(figure: Figure, axes: Axes, points: Points, system: tuple[str, ...
     axes.plot(*place[on].T, "o", color=COLOURS[0], label="on the hull", zorder=3)
     if (~on).any():
         x, y = place[~on].T
-        drawn = axes.scatter(x, y, 18, 1000 * points.above[~on], cmap="viridis_r", label="above it", zorder=2)
+        drawn = axes.scatter(x, y, 18, 1000 * points.above[~on], cmap="viridis_r", vmin=0, label="above it", zorder=2)
         figure.colorbar(drawn, ax=axes, shrink=0.7, label="above the hull [meV/atom]")
     for k in np.flatnonzero(on):
         axes.annotate(points.names[k], place[k], (0, 6), textcoords="offset points", ha="center", fontsize=8)

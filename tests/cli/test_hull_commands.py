@@ -94,6 +94,7 @@ def test_tie_lines_are_those_of_the_phase_diagram(invoke: Any, built: dict[str, 
     from pymatgen.analysis.phase_diagram import PDEntry, PDPlotter, PhaseDiagram
     from pymatgen.core import Composition
 
+    from crysgen_aiida.cli.hull import reduced
     from crysgen_aiida.cli.hull_picture import points_of, tie_lines
     from crysgen_aiida.physics.reference import Reference
 
@@ -107,7 +108,7 @@ def test_tie_lines_are_those_of_the_phase_diagram(invoke: Any, built: dict[str, 
     ]
     lines = PDPlotter(PhaseDiagram(entries)).pd_plot_data[0]
     stable = PDPlotter(PhaseDiagram(entries)).pd_plot_data[1]
-    named = {coords: entry.composition.reduced_formula for coords, entry in stable.items()}
+    named = {coords: reduced(entry.composition.formula) for coords, entry in stable.items()}
     wanted = {frozenset(named[x, y] for x, y in zip(xs, ys, strict=True)) for xs, ys in lines}
     assert found == wanted
 
