@@ -18,6 +18,7 @@ from crysgen_aiida.data.packed import (
     SequenceSetData,
 )
 from crysgen_aiida.generators.contract import build_spec, get_generator
+from crysgen_aiida.physics.relax_spec import RelaxSpec
 from crysgen_aiida.physics.response_spec import ElasticSpec, PhononSpec
 
 
@@ -122,7 +123,8 @@ class DecodeCalculation(WorkerCalculation):
     @classmethod
     def validate_values(cls, values: Mapping[str, Any]) -> str | None:
         if values.get("potential") is not None:
-            return potential_problem(values["potential"])
+            problem = potential_problem(values["potential"])
+            return problem or settings_problem(RelaxSpec, values.get("relax", {}), "relax")
         if values.get("relax"):
             return "relax is given without a potential; add one, e.g. 'potential': {'name': 'chgnet'}."
         return None
@@ -142,7 +144,7 @@ class RelaxCalculation(WorkerCalculation):
     OUTPUTS: ClassVar = {"crystals": CrystalSetData}
     PARAMETERS: ClassVar = {
         "potential": "name and settings of the potential, {'name': 'chgnet'}",
-        "relax": "limits and thresholds of the relaxation: fmax, max_steps and so on",
+        "relax": "how crystals relax and when they end: fmax, max_steps, optimizer (fire, lbfgs), fix_symmetry, …",
         "selection": "which crystals to relax, {'n': 64}, all if absent",
         "time_box_seconds": "wall-clock box; what does not fit gets status timeout and is not reproducible",
     }
@@ -150,6 +152,8 @@ class RelaxCalculation(WorkerCalculation):
     @classmethod
     def validate_values(cls, values: Mapping[str, Any]) -> str | None:
         if (problem := potential_problem(values.get("potential", {"name": "chgnet"}))) is not None:
+            return problem
+        if (problem := settings_problem(RelaxSpec, values.get("relax", {}), "relax")) is not None:
             return problem
         box = values.get("time_box_seconds")
         if box is not None and not (isinstance(box, (int, float)) and box > 0):

@@ -81,6 +81,8 @@ def test_sets_are_not_kept_twice(write_job):
         ("train", {"preset": "huge"}, "no preset 'huge'"),
         ("relax", {"parameters": {"potential": "chgnet"}}, "potential must name one"),
         ("relax", {"parameters": {"time_box_seconds": -1}}, "give seconds"),
+        ("relax", {"parameters": {"relax": {"optimizer": "newton"}}}, "fire or lbfgs"),
+        ("relax", {"parameters": {"relax": {"fmx": 0.1}}}, "did you mean fmax"),
         ("phonon", {"parameters": {"potential": "chgnet"}}, "potential must name one"),
         ("phonon", {"parameters": {"phonon": {"displacment": 0.01}}}, "did you mean displacement"),
         ("phonon", {"parameters": {"phonon": {"displacement": 1.0}}}, "0.2 A at most"),
