@@ -6,7 +6,7 @@
 Three tasks, each on N crystals (104) that are relaxed with the potential first (fmax 0.005 eV/A, 500 steps):
 
 - control: crystals of ``mp20_part.csv.gz`` (Materials Project) on the hull (e_above_hull = 0) with a gap above 0.3 eV:
-  the share called dynamically stable. They were made, most of them: a potential that calls many unstable is a bad judge.
+  the share called dynamically stable. Most of them were made: a potential that calls many unstable is a bad judge.
 - elastic: ``mp-binary-pbe-elasticity-2025.1.json.gz`` (PBE), bulk and shear moduli.
 - peak: ``matbench_phonons.json.gz`` (PBEsol), last peak of the phonon density of states.
 

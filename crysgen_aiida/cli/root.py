@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": "crysgen_aiida.cli.doctor:doctor",
     "daemon": "crysgen_aiida.cli.daemon:daemon",
     "dataset": "crysgen_aiida.cli.dataset:dataset",
+    "potential": "crysgen_aiida.cli.potential:potential",
     "generator": "crysgen_aiida.cli.generator:generator",
     "design": "crysgen_aiida.cli.design:design",
     "run": "crysgen_aiida.cli.run:run",
