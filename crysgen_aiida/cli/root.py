@@ -25,6 +25,7 @@ COMMANDS = {
     "daemon": "crysgen_aiida.cli.daemon:daemon",
     "dataset": "crysgen_aiida.cli.dataset:dataset",
     "hull": "crysgen_aiida.cli.hull:hull",
+    "potential": "crysgen_aiida.cli.potential:potential",
     "generator": "crysgen_aiida.cli.generator:generator",
     "design": "crysgen_aiida.cli.design:design",
     "run": "crysgen_aiida.cli.run:run",

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crysgen_aiida.crystals.errors import CorruptWeights, NotInstalled
-from crysgen_aiida.physics.convolution import make_paths
-from crysgen_aiida.physics.equivariant import EquivariantBatch, Layer, Network, polynomial_envelope
 
 if TYPE_CHECKING:
     import torch
+
+    from crysgen_aiida.physics.equivariant import EquivariantBatch, Network
 
 #: The environment variable with the path of the weights, or of the folder that holds them.
 VARIABLE = "CRYSGEN_NEQUIX"
@@ -67,6 +67,8 @@ def load(device: str = "cpu", path: Path | None = None, double: bool = False) ->
     :raises NotInstalled: if there are no weights, or e3nn is missing.
     :raises CorruptWeights: if the file cannot be read or holds another architecture.
     """
+    from crysgen_aiida.physics.equivariant import EquivariantBatch
+
     path = path or checkpoint_path()
     settings, arrays = read_nqx(path)
     try:
@@ -80,6 +82,9 @@ def load(device: str = "cpu", path: Path | None = None, double: bool = False) ->
 def _network(settings: dict[str, Any], arrays: list[Any], device: str, double: bool) -> Network:
     import torch
     from e3nn import o3
+
+    from crysgen_aiida.physics.convolution import make_paths
+    from crysgen_aiida.physics.equivariant import Layer, Network, polynomial_envelope
 
     like = torch.zeros((), dtype=torch.float64 if double else torch.float32, device=device)
     if settings["index_weights"] or not settings["layer_norm"]:

@@ -69,6 +69,11 @@ class PotentialInfo:
         """Whether all of these elements are in its training data."""
         return all(1 <= z <= self.max_z and z not in self.without for z in numbers)
 
+    @property
+    def n_elements(self) -> int:
+        """How many elements it covers."""
+        return sum(self.covers([z]) for z in range(1, self.max_z + 1))
+
     def missing(self) -> str | None:
         """Return why it cannot be loaded here, None if nothing is known to be missing. Nothing is imported."""
         if find_spec(self.package) is None:

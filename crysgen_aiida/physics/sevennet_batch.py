@@ -17,11 +17,11 @@ import numpy as np
 
 from crysgen_aiida.crystals.errors import CorruptWeights, NotInstalled
 from crysgen_aiida.physics.checkpoints import read_checkpoint
-from crysgen_aiida.physics.convolution import make_paths
-from crysgen_aiida.physics.equivariant import EquivariantBatch, Layer, Network, polynomial_envelope
 
 if TYPE_CHECKING:
     import torch
+
+    from crysgen_aiida.physics.equivariant import EquivariantBatch, Layer, Network
 
     Tensor = torch.Tensor
 
@@ -63,6 +63,8 @@ def load(device: str = "cpu", model: str = "l3i5", double: bool = False) -> Equi
     """
     import torch
 
+    from crysgen_aiida.physics.equivariant import EquivariantBatch
+
     path = checkpoint_path(model)
     reconstruct: Any = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
     numbers = [np.ndarray, np.dtype, (reconstruct, "numpy.core.multiarray._reconstruct")]
@@ -82,6 +84,8 @@ def _network(config: dict[str, Any], weights: dict[str, Tensor], like: Tensor) -
     import torch
     from e3nn import o3
     from e3nn.math import normalize2mom
+
+    from crysgen_aiida.physics.equivariant import Network
 
     wrong = [k for k, v in _ASSUMED.items() if config.get(k, v) != v]
     if wrong:
@@ -117,6 +121,9 @@ def _layer(
     """Return the interaction ``k``; checkpoints before 0.11 lay radial weights out by source."""
     from e3nn import o3
 
+    from crysgen_aiida.physics.convolution import make_paths
+    from crysgen_aiida.physics.equivariant import Layer
+
     def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
         # the signs with which it was trained are in the checkpoint
         kept = weights.get(f"{k}_convolution.convolution._compiled_main_left_right._w3j_{l1}_{l2}_{l3}")
@@ -148,6 +155,8 @@ def _layer(
 def _envelope(config: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     cutoff, settings = float(config["cutoff"]), config["cutoff_function"]
     if settings["cutoff_function_name"] == "poly_cut":
+        from crysgen_aiida.physics.equivariant import polynomial_envelope
+
         return polynomial_envelope(cutoff, settings["poly_cut_p_value"])
     if settings["cutoff_function_name"] != "XPLOR":
         raise ValueError(f"its cutoff function is {settings['cutoff_function_name']}")
