@@ -14,6 +14,7 @@ from crysgen_aiida.calculations.verbs import (
     DecodeCalculation,
     ElasticCalculation,
     FingerprintCalculation,
+    KappaCalculation,
     PhononCalculation,
     PrepareCalculation,
     ReferenceCalculation,
@@ -21,6 +22,7 @@ from crysgen_aiida.calculations.verbs import (
     SampleCalculation,
     ScreenCalculation,
     TrainCalculation,
+    TransportCalculation,
 )
 from crysgen_aiida.workchains.once import SubmitOnce
 
@@ -190,6 +192,18 @@ class ElasticBaseWorkChain(WorkerBaseWorkChain):
     _process_class = ElasticCalculation
 
 
+class KappaBaseWorkChain(WorkerBaseWorkChain):
+    """Compute lattice thermal conductivities of relaxed crystals, with remedies."""
+
+    _process_class = KappaCalculation
+
+
+class TransportBaseWorkChain(WorkerBaseWorkChain):
+    """Compute transport coefficients from electron bands, with remedies."""
+
+    _process_class = TransportCalculation
+
+
 class ReferenceBaseWorkChain(WorkerBaseWorkChain):
     """Make reference energies, with remedies."""
 
@@ -209,6 +223,8 @@ BY_VERB: dict[str, type[WorkerBaseWorkChain]] = {
         FingerprintBaseWorkChain,
         PhononBaseWorkChain,
         ElasticBaseWorkChain,
+        KappaBaseWorkChain,
+        TransportBaseWorkChain,
         ReferenceBaseWorkChain,
     )
 }
