@@ -152,15 +152,14 @@ class _Messages(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, turned, weight, i, j)
         ctx.source = source
-        components, channels = turned.shape[1], x.shape[2]
-        total = x.new_zeros((len(x), components, channels))
-        block = max(1, BLOCK // (components * channels))
-        for begin in range(0, len(i), block):
-            part = slice(begin, begin + block)
-            a, first, second = turned[part], i[part], j[part]
-            w = weight[part].index_select(1, source.path_of)
-            total.index_add_(0, first, torch.bmm(a, x.index_select(0, second)).mul_(w))
-            total.index_add_(0, second, torch.bmm(a * source.sign, x.index_select(0, first)).mul_(w))
+        total = x.new_zeros((len(x), turned.shape[1], x.shape[2]))
+        blocks = _Blocks(turned, x)
+        for part in blocks.parts:
+            w = blocks.take(0, weight[part], source.path_of, dim=1)
+            for target, sender, sign in ((i[part], j[part], None), (j[part], i[part], source.sign)):
+                signed = turned[part] if sign is None else turned[part] * sign
+                messages = blocks.multiply(1, signed, x.index_select(0, sender))
+                total.index_add_(0, target, messages.mul_(w))
         return total
 
     @staticmethod
@@ -169,21 +168,39 @@ class _Messages(torch.autograd.Function):
         source = ctx.source
         upstream = upstream.contiguous()
         dx, da, dw = torch.zeros_like(x), torch.empty_like(turned), torch.empty_like(weight)
-        block = max(1, BLOCK // (upstream.shape[1] * upstream.shape[2]))
-        for begin in range(0, len(i), block):
-            part = slice(begin, begin + block)
-            a, w = turned[part], weight[part].index_select(1, source.path_of)
-            by_weight = torch.zeros_like(w)
-            by_turned = da[part].zero_()
+        blocks = _Blocks(turned, x)
+        for part in blocks.parts:
+            w = blocks.take(0, weight[part], source.path_of, dim=1)
             for target, sender, sign in ((i[part], j[part], None), (j[part], i[part], source.sign)):
-                signed = a if sign is None else a * sign
+                signed = turned[part] if sign is None else turned[part] * sign
                 sent = x.index_select(0, sender)
-                felt = upstream.index_select(0, target)  # (block, K, channels)
-                by_weight.add_(torch.bmm(signed, sent).mul_(felt))
+                felt = blocks.take(1, upstream, target, dim=0)  # (block, K, channels)
+                product = blocks.multiply(2 if sign is None else 3, signed, sent).mul_(felt)
                 felt.mul_(w)
                 dx.index_add_(0, sender, torch.bmm(signed.transpose(1, 2), felt))
                 back = torch.bmm(felt, sent.transpose(1, 2))
-                by_turned.add_(back if sign is None else back.mul_(sign))
+                da[part] = back if sign is None else back.mul_(sign).add_(da[part])
+            product = product.add_(blocks.held(2, len(w)))
             for k, (_, first, last) in enumerate(source.spans):
-                torch.sum(by_weight[:, first:last], dim=1, out=dw[part, k])
+                torch.sum(product[:, first:last], dim=1, out=dw[part, k])
         return dx, da, dw, None, None, None
+
+
+class _Blocks:
+    """Blocks of pairs, and memory that is used again from block to block."""
+
+    def __init__(self, turned: Tensor, x: Tensor) -> None:
+        self.shape = (turned.shape[1], x.shape[2])  # components, channels
+        n_pairs, size = len(turned), max(1, BLOCK // (self.shape[0] * self.shape[1]))
+        self.parts = [slice(begin, min(begin + size, n_pairs)) for begin in range(0, n_pairs, size)]
+        self.memory = [x.new_empty((min(size, n_pairs), *self.shape)) for _ in range(4)]
+
+    def held(self, which: int, n: int) -> Tensor:
+        return self.memory[which][:n]
+
+    def take(self, which: int, rows: Tensor, index: Tensor, dim: int) -> Tensor:
+        n = len(rows) if dim else len(index)
+        return torch.index_select(rows, dim, index, out=self.held(which, n))
+
+    def multiply(self, which: int, a: Tensor, b: Tensor) -> Tensor:
+        return torch.bmm(a, b, out=self.held(which, len(a)))

@@ -22,6 +22,7 @@ from crysgen_aiida.crystals.relaxing import Start
 from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.symmetry import conventional, symmetry
 from crysgen_aiida.crystals.table import PropertyTable
+from crysgen_aiida.physics.band_path import band_path
 from crysgen_aiida.physics.batch import Floats
 from crysgen_aiida.physics.forces import (
     CellForces,
@@ -296,22 +297,18 @@ def _dos(phonopy: Phonopy, lowest: float, highest: float, points: int) -> tuple[
 
 
 def _bands(phonopy: Phonopy, points: int) -> Bands:
-    import seekpath
-
-    found = seekpath.get_path_orig_cell(phonopy.primitive.totuple())
-    coords = {name: np.array(at, dtype=float) for name, at in found["point_coords"].items()}
-    reciprocal = np.linalg.inv(np.array(phonopy.primitive.cell)).T
-    spans = [float(np.linalg.norm((coords[b] - coords[a]) @ reciprocal)) for a, b in found["path"]]
+    cell = phonopy.primitive
+    path = band_path(cell.cell, cell.scaled_positions, cell.numbers)
+    reciprocal = np.linalg.inv(np.array(cell.cell)).T
+    ends = [(path.points[a], path.points[b]) for a, b in path.segments]
+    spans = [float(np.linalg.norm((b - a) @ reciprocal)) for a, b in ends]
     lengths = [max(2, round(points * span / max(spans))) for span in spans]
-    paths = [
-        coords[a] + np.linspace(0.0, 1.0, n)[:, None] * (coords[b] - coords[a])
-        for (a, b), n in zip(found["path"], lengths, strict=True)
-    ]
+    paths = [a + np.linspace(0.0, 1.0, n)[:, None] * (b - a) for (a, b), n in zip(ends, lengths, strict=True)]
     phonopy.run_band_structure(paths)
     bands = phonopy.get_band_structure_dict()
     return Bands(
-        lattice=np.array(phonopy.primitive.cell),
-        labels=[(str(a), str(b)) for a, b in found["path"]],
+        lattice=np.array(cell.cell),
+        labels=path.segments,
         lengths=lengths,
         qpoints=np.concatenate(paths),
         frequencies=np.concatenate(bands["frequencies"]),

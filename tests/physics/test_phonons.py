@@ -261,14 +261,14 @@ def test_potentials_whose_forces_are_no_derivatives_are_refused(monkeypatch: pyt
 def test_a_crystal_that_phonopy_cannot_handle_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     import seekpath
 
-    known_path = seekpath.get_path_orig_cell
+    known_path = seekpath.get_path
 
     def odd(cell: Any) -> Any:
         if abs(np.linalg.det(cell[0])) > 15:
             raise ValueError("no such lattice\nat all")
         return known_path(cell)
 
-    monkeypatch.setattr(seekpath, "get_path_orig_cell", odd)
+    monkeypatch.setattr(seekpath, "get_path", odd)
     given = [lattice("fcc"), lattice("bcc")]
     first, second = phonons_of(given, toy.potential({**FCC, **BCC}), SMALL, InProcess())
     assert first == Refused("phonopy cannot handle it (ValueError: no such lattice)")
