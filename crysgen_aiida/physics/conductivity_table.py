@@ -15,7 +15,7 @@ from crysgen_aiida.physics.response_spec import KappaSpec
 if TYPE_CHECKING:
     from crysgen_aiida.physics.conductivity import Conductivity
 
-#: Of natural silicon at 300 K [W/m/K]: C. J. Glassbrenner and G. A. Slack, Phys. Rev. 134, A1058 (1964).
+#: Of natural silicon at 300 K [W/m/K]: C. Y. Ho, R. W. Powell, P. E. Liley, J. Phys. Chem. Ref. Data 1, 279 (1972).
 SILICON = 148.0
 #: What potentials give for it with the default settings [W/m/K], by method: ``benchmarks/kappa.py``.
 MEASURED: dict[str, float] = {}
