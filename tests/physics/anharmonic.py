@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import springs
 from ase.calculators.calculator import Calculator, all_changes
 from ase.neighborlist import neighbor_list
 
-from crysgen_aiida.physics.potentials import ASEPotential, LoadedPotential, PotentialInfo
+from crysgen_aiida.physics.potentials import LoadedPotential
 
 
 class Morse(Calculator):
@@ -36,5 +38,6 @@ class Morse(Calculator):
 def potential(
     length: float, reach: float, width: float = 1.5, depth: float = 1.0, conservative: bool = True
 ) -> LoadedPotential:
-    info = PotentialInfo("morse", "1", (), conservative, 94, "ase", "Morse", "MIT")
-    return LoadedPotential(info, "0" * 64, ASEPotential(Morse(length, reach, width, depth)))
+    held = springs.potential({length: 1.0}, conservative=conservative)
+    compute = type(held.compute)(Morse(length, reach, width, depth))  # type: ignore[call-arg]
+    return replace(held, info=replace(held.info, name="morse"), compute=compute)
