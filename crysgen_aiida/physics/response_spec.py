@@ -106,7 +106,7 @@ class KappaSpec:
     fc2_min_length: float = 12.0
     max_atoms: int = 400
     max_displacements: int = 1000
-    mesh_lengths: tuple[float, ...] = (30.0, 45.0)
+    mesh_lengths: tuple[float, ...] = (35.0, 50.0)
     mesh_tolerance: float = 0.1
     method: str = "rta"
     temperatures: tuple[float, ...] = (100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0, 800.0)
@@ -136,7 +136,7 @@ class KappaSpec:
             or len(self.mesh_lengths) != 2
             or not 0 < self.mesh_lengths[0] < self.mesh_lengths[1]
         ):
-            raise ValueError(f"mesh_lengths are {self.mesh_lengths!r}; give a coarse and a fine one, e.g. 30, 45")
+            raise ValueError(f"mesh_lengths are {self.mesh_lengths!r}; give a coarse and a fine one, e.g. 35, 50")
         if not _numbers(self.temperatures) or ROOM not in self.temperatures or min(self.temperatures) <= 0:
             raise ValueError(f"temperatures are {self.temperatures!r}; give positive ones [K], 300 among them")
         if self.cumulative_points < 2:

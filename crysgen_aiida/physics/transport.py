@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from crysgen_aiida.crystals.electron_bands import ElectronBands, bands_of
 from crysgen_aiida.crystals.errors import BadInput, NotInstalled
@@ -200,26 +201,42 @@ class _Fitted:
         self.misfit = float(np.abs(given.real - data.ebands).max() / eV)
 
     def states(self, width: float) -> _States:
-        """Return the densities of states on bins of ``width`` [eV]."""
+        """Return the densities of states on bins of ``width`` [eV].
+
+        A point of the grid stands for the cell around it, whose energies spread with the velocity: it fills as many
+        bins as a box of the same variance. Else the shells of a regular grid would leave combs.
+        """
         from BoltzTraP2.fite import FFTev
 
         step = width * self._eV
+        # change of energy across a cell of the grid, by axis: 2 pi v b_i / N_i
+        across = 2 * np.pi * np.linalg.inv(self._lattice) / np.array(self.grid)[:, None]
         bands = []
         for weights in self._weights:  # one by one: a band on a fine grid is large
             energy, velocity = FFTev(self._stars, weights, self._shifts, self.grid)
-            place = np.floor(energy / step).astype(np.int64)
-            first = int(place.min())
-            pairs = np.stack([[np.bincount(place - first, v * w) for w in velocity] for v in velocity])
-            bands.append((first, np.bincount(place - first), pairs))
-        low = min(first for first, _, _ in bands)
-        bins = max(first + len(dos) for first, dos, _ in bands) - low
+            spread = np.sqrt(((across @ velocity) ** 2).sum(axis=0))
+            filled = np.maximum(1, np.rint(spread / step).astype(np.int64))  # bins
+            first = np.rint(energy / step - filled / 2).astype(np.int64)
+            low = int(first.min())
+            pairs = np.stack([[_boxes(first - low, filled, v * w) for w in velocity] for v in velocity])
+            bands.append((low, _boxes(first - low, filled, np.ones_like(energy)), pairs))
+        low = min(low for low, _, _ in bands)
+        bins = max(low_of + len(dos) for low_of, dos, _ in bands) - low
         dos, transport = np.zeros(bins), np.zeros((3, 3, bins))
-        for first, counts, pairs in bands:
-            here = slice(first - low, first - low + len(counts))
-            dos[here] += counts
+        for low_of, one, pairs in bands:
+            here = slice(low_of - low, low_of - low + len(one))
+            dos[here] += one
             transport[..., here] += pairs
         each = float(np.prod(self.grid)) * step
         return _States(step * (np.arange(low, low + bins) + 0.5), dos / each, transport / each)
+
+
+def _boxes(first: npt.NDArray[np.int64], filled: npt.NDArray[np.int64], weights: Floats) -> Floats:
+    """Return the sum of boxes: each weight spread evenly over ``filled`` bins from ``first`` on."""
+    bins = int((first + filled).max()) + 1
+    share = weights / filled
+    edges = np.bincount(first, share, bins) - np.bincount(first + filled, share, bins)
+    return np.array(np.cumsum(edges)[:-1])
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class TransportSpec:
     temperature: float = 300.0
     tau: float = 1e-14
     multiplier: float = 10.0
-    grid_length: float = 500.0
+    grid_length: float = 300.0
     bin_width: float = 0.002
     window: float = 1.5
     symprec: float = 0.01
