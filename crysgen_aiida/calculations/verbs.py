@@ -19,7 +19,8 @@ from crysgen_aiida.data.packed import (
 )
 from crysgen_aiida.generators.contract import build_spec, get_generator
 from crysgen_aiida.physics.relax_spec import RelaxSpec
-from crysgen_aiida.physics.response_spec import ElasticSpec, PhononSpec
+from crysgen_aiida.physics.response_spec import ElasticSpec, KappaSpec, PhononSpec
+from crysgen_aiida.physics.transport_spec import TransportSpec
 
 
 def potential_problem(potential: Any) -> str | None:
@@ -263,6 +264,42 @@ class ElasticCalculation(PotentialCalculation):
     }
 
 
+class KappaCalculation(PotentialCalculation):
+    """Compute lattice thermal conductivities of relaxed crystals; a row that cannot have one says why."""
+
+    CACHE_VERSION = 1
+    VERB = "kappa"
+    SPEC = KappaSpec
+    PARAMETERS: ClassVar = {
+        "potential": "name of the potential, {'name': 'chgnet'}; its forces must be derivatives of its energy",
+        "kappa": "displacement, supercells, meshes, method and temperatures: displacement, fc3_min_length, "
+        "mesh_lengths, method, temperatures and so on",
+    }
+
+    def _versions(self) -> dict[str, str]:
+        return {**package_version("phonopy"), **package_version("phono3py")}
+
+
+class TransportCalculation(WorkerCalculation):
+    """Compute transport coefficients from electron bands; a row that cannot have them says why."""
+
+    CACHE_VERSION = 1
+    VERB = "transport"
+    SETS: ClassVar = {"bands": PropertyTableData}
+    OUTPUTS: ClassVar = {"table": PropertyTableData}
+    PARAMETERS: ClassVar = {
+        "transport": "doping, temperature, relaxation time and interpolation: doping, temperature, tau, multiplier "
+        "and so on",
+    }
+
+    @classmethod
+    def validate_values(cls, values: Mapping[str, Any]) -> str | None:
+        return settings_problem(TransportSpec, values.get("transport", {}), "transport")
+
+    def _versions(self) -> dict[str, str]:
+        return package_version("BoltzTraP2")
+
+
 class ReferenceCalculation(WorkerCalculation):
     """Make reference energies from a relaxed set, elemental terminals included."""
 
@@ -295,6 +332,8 @@ BY_VERB: dict[str, type[WorkerCalculation]] = {
         FingerprintCalculation,
         PhononCalculation,
         ElasticCalculation,
+        KappaCalculation,
+        TransportCalculation,
         ReferenceCalculation,
     )
 }

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
 
-from crysgen_aiida.cli.deriving import derive, elastic, phonons, relax
+from crysgen_aiida.cli.deriving import derive, elastic, kappa, phonons, relax
 from crysgen_aiida.cli.output import emit, emit_record, format_option
 from crysgen_aiida.cli.pictures import check_output, sheet_options, write_picture
 from crysgen_aiida.cli.profiles import with_profile
@@ -173,7 +173,7 @@ def fingerprint(dataset_id: str, labelled: tuple[str, ...], threads: int | None,
     derive("fingerprint", node, parameters, what="fingerprints", **how)
 
 
-for _command in (relax, phonons, elastic):
+for _command in (relax, phonons, elastic, kappa):
     dataset.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""``crysgen dataset relax``, ``phonons``, ``elastic``: what a potential makes of the crystals of a set."""
+"""``crysgen dataset relax``, ``phonons``, ``elastic``, ``kappa``: what a potential makes of the crystals of a set."""
 
 from __future__ import annotations
 
@@ -100,3 +100,13 @@ def elastic(**given: Any) -> None:
     The crystals must be relaxed with the same potential (crysgen dataset relax); others are refused with a reason.
     """
     _run("elastic", "elastic constants", **given)
+
+
+@_options("kappa", "Setting of the conductivity, e.g. mesh_lengths=[50,80], method=lbte")
+def kappa(**given: Any) -> None:
+    """Compute the lattice thermal conductivity of a data set by a potential, from three-phonon scattering.
+
+    The crystals must be relaxed with the same potential (crysgen dataset relax); others are refused with a reason. Few
+    potentials have the third derivatives right: the verdict of each row says what is known of this one.
+    """
+    _run("kappa", "thermal conductivity", **given)

@@ -181,11 +181,14 @@ def refusal(found: CellForces, spec: RelaxedEnough) -> Refused | None:
     return None
 
 
-def refusal_columns(rows: range, records: Sequence[dict[str, Any]], found: Sequence[object]) -> pa.Table:
+def refusal_columns(
+    rows: range, records: Sequence[dict[str, Any]], found: Sequence[object], parent: str = "crystals"
+) -> pa.Table:
     """Return what every table made from a set of crystals begins with: which crystal, and whether and why it failed.
 
     :param records: the rows of the set.
     :param found: what was computed of each, or a :class:`Refused`.
+    :param parent: link label of the set.
     """
     refused = [f if isinstance(f, Refused) else None for f in found]
     text = pa.string()
@@ -194,9 +197,9 @@ def refusal_columns(rows: range, records: Sequence[dict[str, Any]], found: Seque
             "content_id": pa.array([r["content_id"] for r in records], type=text),
             "status": pa.array([schema.STATUS_OK if r is None else r.status for r in refused], type=text),
             "reason": pa.array([None if r is None else r.reason for r in refused], type=text),
-            "parent_input": pa.array(["crystals"] * len(rows), type=text),
+            "parent_input": pa.array([parent] * len(rows), type=text),
             "parent_row": pa.array(rows, type=pa.int64()),
-            "reduced_formula": pa.array([r["reduced_formula"] for r in records], type=text),
+            "reduced_formula": pa.array([r.get("reduced_formula") for r in records], type=text),
         }
     )
 

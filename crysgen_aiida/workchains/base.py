@@ -17,6 +17,7 @@ from crysgen_aiida.calculations.verbs import (
     DecodeCalculation,
     ElasticCalculation,
     FingerprintCalculation,
+    KappaCalculation,
     PhononCalculation,
     PrepareCalculation,
     ReferenceCalculation,
@@ -24,6 +25,7 @@ from crysgen_aiida.calculations.verbs import (
     SampleCalculation,
     ScreenCalculation,
     TrainCalculation,
+    TransportCalculation,
 )
 
 #: Below this share of its batches, a job that still runs out of memory will not be helped by smaller ones.
@@ -224,6 +226,18 @@ class ElasticBaseWorkChain(WorkerBaseWorkChain):
     _process_class = ElasticCalculation
 
 
+class KappaBaseWorkChain(WorkerBaseWorkChain):
+    """Compute lattice thermal conductivities of relaxed crystals, with remedies."""
+
+    _process_class = KappaCalculation
+
+
+class TransportBaseWorkChain(WorkerBaseWorkChain):
+    """Compute transport coefficients from electron bands, with remedies."""
+
+    _process_class = TransportCalculation
+
+
 class ReferenceBaseWorkChain(WorkerBaseWorkChain):
     """Make reference energies, with remedies."""
 
@@ -243,6 +257,8 @@ BY_VERB: dict[str, type[WorkerBaseWorkChain]] = {
         FingerprintBaseWorkChain,
         PhononBaseWorkChain,
         ElasticBaseWorkChain,
+        KappaBaseWorkChain,
+        TransportBaseWorkChain,
         ReferenceBaseWorkChain,
     )
 }
