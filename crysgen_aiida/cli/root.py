@@ -28,6 +28,8 @@ COMMANDS = {
     "design": "crysgen_aiida.cli.design:design",
     "run": "crysgen_aiida.cli.run:run",
     "candidate": "crysgen_aiida.cli.candidate:candidate",
+    "verify": "crysgen_aiida.cli.verify:verify",
+    "result": "crysgen_aiida.cli.result:result",
     "row": "crysgen_aiida.cli.row:row",
     "store": "crysgen_aiida.cli.store:store",
 }

@@ -9,13 +9,13 @@ import click
 
 from crysgen_aiida.cli import profiles
 from crysgen_aiida.cli.services import Services, service_options
+from crysgen_aiida.engines.local import COMPUTER, ensure_computer
 
 if TYPE_CHECKING:
     from aiida import orm
 
 #: Identity written into a new profile; nothing personal travels with an archive made from it.
 NEUTRAL_EMAIL = "crysgen@localhost"
-COMPUTER = "localhost"
 CODE = "crysgen-worker"
 
 
@@ -67,38 +67,6 @@ def ensure_profile(name: str, *, email: str = NEUTRAL_EMAIL, services: Services 
         ready.made.append("default profile (there was none)")
     config.store()
     return ready
-
-
-def ensure_computer(label: str = COMPUTER, *, workdir: str | None = None) -> tuple[orm.Computer, bool]:
-    """Return the computer that is this machine, and whether it was made now.
-
-    :param workdir: where jobs run; by default a folder in the AiiDA configuration folder.
-    """
-    from aiida import orm
-    from aiida.common.exceptions import NotExistent
-    from aiida.manage import get_manager
-
-    try:
-        computer, made = orm.load_computer(label), False
-    except NotExistent:
-        profile = get_manager().get_profile()
-        assert profile is not None
-        computer = orm.Computer(
-            label=label,
-            hostname="localhost",
-            description="This machine",
-            transport_type="core.local",
-            scheduler_type="core.direct",
-            workdir=workdir or f"{profiles.get_config().dirpath}/scratch/{profile.name}",
-        ).store()
-        computer.set_minimum_job_poll_interval(1)
-        computer.set_default_mpiprocs_per_machine(1)
-        made = True
-    if not computer.is_configured:
-        # a login shell would reset PATH, and the worker lives in this environment
-        computer.configure(safe_interval=0, use_login_shell=False)
-        made = True
-    return computer, made
 
 
 def ensure_code(computer: orm.Computer, *, label: str = CODE, executable: str | None = None) -> tuple[orm.Code, bool]:

@@ -61,6 +61,12 @@ _PROPERTIES = (
     ),
     Property("piezo_max", "C/m^2", "max |e_iJ| over the 18 components of piezo_tensor.", better="higher"),
     Property(
+        "piezo_strain_max",
+        "pC/N",
+        "max |d_iJ| of the piezoelectric strain tensor d = e s, s the elastic compliance at constant field, IEEE axes.",
+        better="higher",
+    ),
+    Property(
         "dielectric_total",
         "1",
         "Polycrystalline average of the total (electronic + ionic) static dielectric constant.",

@@ -36,6 +36,7 @@ from crysgen_aiida.physics.forces import (
 from crysgen_aiida.physics.potentials import LoadedPotential
 from crysgen_aiida.physics.relaxation import RelaxSpec, relax_many
 from crysgen_aiida.physics.response_spec import ElasticSpec
+from crysgen_aiida.physics.tensors import KELVIN, elastic_properties, ieee_axes, standard_tensor
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 PART_ROWS = 8
 #: Rows and columns of the six Voigt components: xx yy zz yz xz xy.
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-#: Voigt to Kelvin: in Kelvin's notation eigenvalues do not depend on the axes.
-KELVIN = np.sqrt(np.outer((1, 1, 1, 2, 2, 2), (1, 1, 1, 2, 2, 2)))
 
 
 @dataclass(frozen=True)
@@ -208,17 +207,20 @@ def _finish(
         )
     raw, nonlinearity = fitted(strains, np.array([_voigt(f.stress) for _, f in followed]))
     still, _ = fitted(strains, np.array([_voigt(f.stress) for f in clamped]))
-    tensor, residual = _symmetrised(raw, structure, spec.symprec)
-    fixed, _ = _symmetrised(still, structure, spec.symprec)
-    values = np.linalg.eigvalsh(np.array(tensor.voigt) * KELVIN)
+    turn = ieee_axes(structure)
+    tensor, residual = standard_tensor((raw + raw.T) / 2, structure, turn, spec.symprec)
+    fixed, _ = standard_tensor((still + still.T) / 2, structure, turn, spec.symprec)
+    values = np.linalg.eigvalsh(tensor * KELVIN)
+    scalars = elastic_properties(tensor)
+    scalars.pop("elastic_min_eigenvalue")
     return Elastic(
-        tensor=np.array(tensor.voigt),
-        clamped=np.array(fixed.voigt),
+        tensor=tensor,
+        clamped=fixed,
         asymmetry=float(np.abs(raw - raw.T).max()) / 2,
         residual=residual,
         nonlinearity=nonlinearity,
         eigenvalues=values,
-        averages=_averages(tensor) if values[0] > 0 else {},
+        averages=scalars,
         n_strains=len(strains),
         n_atoms=len(structure),
     )
@@ -226,24 +228,3 @@ def _finish(
 
 def _voigt(stress: Floats) -> Floats:
     return np.array([stress[i, j] for i, j in VOIGT]) * EV_PER_A3_IN_GPA
-
-
-def _symmetrised(raw: Floats, structure: Structure, symprec: float) -> tuple[Any, float]:
-    """Return the tensor of pymatgen with the symmetry of the crystal in IEEE axes, and what it changed [GPa]."""
-    from pymatgen.analysis.elasticity import ElasticTensor
-
-    whole = ElasticTensor.from_voigt((raw + raw.T) / 2)
-    fit = whole.fit_to_structure(structure, symprec)
-    residual = float(np.abs(np.array(fit.voigt) - np.array(whole.voigt)).max())
-    return fit.convert_to_ieee(structure, initial_fit=False), residual
-
-
-def _averages(tensor: Any) -> dict[str, float]:
-    bulk, shear = float(tensor.k_vrh), float(tensor.g_vrh)
-    return {
-        "bulk_modulus_vrh": bulk,
-        "shear_modulus_vrh": shear,
-        "young_modulus_vrh": 9 * bulk * shear / (3 * bulk + shear),
-        "poisson_ratio": float(tensor.homogeneous_poisson),
-        "universal_anisotropy": float(tensor.universal_anisotropy),
-    }

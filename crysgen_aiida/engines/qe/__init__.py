@@ -1,0 +1,1 @@
+"""Quantum ESPRESSO through the work chains of aiida-quantumespresso."""
