@@ -105,12 +105,12 @@ def upf_to_psp8(text: str, name: str = "UPF") -> str:
         f"{NUMBERS[symbol]:10.4f} {valence:11.4f}      {_date(header)}    zatom,zion,pspd",
         f"8 {FUNCTIONALS[functional]:5d} {lmax} {_MAX_L} {n} 0    pspcod,pspxc,lmax,lloc,mmax,r2well",
         f"{r[-1]:.8f} {float(has_core):.8f} 0.00000000    rchrg fchrg qchrg",
-        " ".join(str(len(projectors.get(l, []))) for l in range(5)) + "    nproj",
+        " ".join(str(len(projectors.get(channel, []))) for channel in range(5)) + "    nproj",
         "0    extension_switch",
     ]
-    for l in range(lmax + 1):
-        held = projectors.get(l, [])
-        lines.append(f"{l}    " + " ".join(f"{energy:.13E}" for energy, _ in held))
+    for channel in range(lmax + 1):
+        held = projectors.get(channel, [])
+        lines.append(f"{channel}    " + " ".join(f"{energy:.13E}" for energy, _ in held))
         lines += _table(r, [beta for _, beta in held])
     lines.append(str(_MAX_L))
     lines += _table(r, [v_local])
@@ -188,10 +188,10 @@ def _projectors(root: ET.Element, count: int, r: np.ndarray, name: str) -> dict[
         path = f"PP_NONLOCAL/PP_BETA.{i + 1}"
         beta = _numbers(root, path, name)[: len(r)]
         element = root.find(path)
-        l = int(element.attrib["angular_momentum"]) if element is not None else 0
+        channel = int(element.attrib["angular_momentum"]) if element is not None else 0
         norm, strength = float(np.trapezoid(beta * beta, r)), float(strengths[i, i]) * _RYDBERG
         if norm > 0 and strength != 0:
-            held.setdefault(l, []).append((strength * norm, beta / math.sqrt(norm)))
+            held.setdefault(channel, []).append((strength * norm, beta / math.sqrt(norm)))
     if max(held, default=0) >= _MAX_L or any(len(p) > 2 for p in held.values()):
         raise BadInput(f"{name} has projectors beyond l = 3 or more than two a channel, which psp8 does not hold.")
     return held
