@@ -11,6 +11,7 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from crysgen_aiida.cli.output import emit, emit_record, format_option
 from crysgen_aiida.cli.pictures import check_output, overwrite_option, write_picture
 from crysgen_aiida.cli.profiles import with_profile
+from crysgen_aiida.cli.site import site_options
 
 if TYPE_CHECKING:
     from crysgen_aiida.crystals.table import ReferenceSet
@@ -62,6 +63,7 @@ def hull() -> None:
 @click.option("--license", "license_", help="Licence of a file.")
 @click.option("--threads", type=click.IntRange(1), help="Threads the worker may use.")
 @click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default.")
+@site_options
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the worker until it ends.")
 @format_option
 @with_profile

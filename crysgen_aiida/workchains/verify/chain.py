@@ -16,7 +16,7 @@ from crysgen_aiida.data.packed import CrystalSetData, PropertyTableData
 from crysgen_aiida.data.structures import to_pymatgen
 from crysgen_aiida.engines.contract import get_engine
 from crysgen_aiida.workchains.base import BY_VERB
-from crysgen_aiida.workchains.verify.collect import candidate_structure, collect_results
+from crysgen_aiida.workchains.verify.collect import bands_to_transport, candidate_structure, collect_results
 from crysgen_aiida.workchains.verify.gates import (
     NOT_COMPUTED,
     Verdict,
@@ -24,7 +24,7 @@ from crysgen_aiida.workchains.verify.gates import (
     judge_results,
     judge_row,
 )
-from crysgen_aiida.workchains.verify.plan import AT_REST, POTENTIAL, Step
+from crysgen_aiida.workchains.verify.plan import AT_REST, POTENTIAL, TRANSPORT, Step
 from crysgen_aiida.workchains.verify.ports import define_inputs
 
 #: Stage of a potential to the verb of the worker that does it.
@@ -69,6 +69,7 @@ class VerifyWorkChain(SubmitOnce, WorkChain):
         self.ctx.stopped = {}  # row -> reason
         self.ctx.sets = {}  # potential -> {"node", "rows"}: crystals at rest with it
         self.ctx.structures = {}  # row -> structure of the last engine that moved it
+        self.ctx.bands = {}  # row -> structure, bands on a mesh and results of the stage that made them
         self.ctx.gaps = {}  # row -> band gap [eV]
         self.ctx.nodes = {}  # label -> node, for the collection
         self.ctx.made = []
@@ -222,6 +223,8 @@ class VerifyWorkChain(SubmitOnce, WorkChain):
             verdict = before_response(to_pymatgen(structure), self.ctx.gaps.get(str(row)), gates)
             if not verdict.goes_on:
                 return self._judge(step, row, verdict, structure.uuid)
+        if step.engine == TRANSPORT:
+            return self._start_transport(step, row)
         chain: Any = WorkflowFactory(get_engine(step.engine).stage(step.stage).work_chain)
         inputs: dict[str, Any] = {
             "structure": structure,
@@ -235,12 +238,34 @@ class VerifyWorkChain(SubmitOnce, WorkChain):
         self.ctx.nodes[f"structure_r{row}_{step.key}"] = structure
         return self.submit(chain, **inputs)
 
+    def _start_transport(self, step: Step, row: int) -> Any:
+        held = self.ctx.bands.get(str(row))
+        if held is None:
+            return self._judge(step, row, Verdict(NOT_COMPUTED, "no bands on a mesh are known of it"), None)
+        chain = BY_VERB["transport"]
+        builder: Any = chain.get_builder()
+        label = f"r{row}_mesh_bands"
+        builder.transport.bands = bands_to_transport(**held, metadata={"call_link_label": label})  # type: ignore[call-arg]
+        builder.transport.code, builder.transport.seed = self.inputs.code, self.inputs.seed
+        builder.transport.parameters = orm.Dict({"transport": dict(step.settings)})
+        builder.transport.metadata.options = self._options(step.engine, step.stage)
+        builder.metadata.call_link_label = f"r{row}_{step.key}"
+        self.ctx.nodes[f"structure_r{row}_{step.key}"] = held["structure"]
+        return self.submit(builder)
+
     def _take_one(self, step: Step, row: int, child: orm.WorkChainNode) -> None:
         if not child.is_finished_ok:
             self._judge(step, row, Verdict(NOT_COMPUTED, child.exit_message or str(child.process_state)), child.uuid)
             return
-        results = child.outputs.results
         label, geometry = f"r{row}_{step.key}", f"structure_r{row}_{step.key}"
+        if step.engine == TRANSPORT:
+            table = child.outputs.table
+            self.out(f"made.{label}.table", table)
+            self.ctx.nodes[label] = table
+            self._made(step, label, [row], geometry)
+            self._judge(step, row, judge_row(step.stage, table.get(0), self.inputs.gates.get_dict()), table.uuid)
+            return
+        results = child.outputs.results
         self.out(f"made.{label}.results", results)
         for name in _KEPT:
             if name in child.outputs:
@@ -250,6 +275,10 @@ class VerifyWorkChain(SubmitOnce, WorkChain):
             self.ctx.nodes[geometry] = child.outputs.structure
         self.ctx.nodes[label] = results
         self._made(step, label, [row], geometry)
+        if "mesh_bands" in child.outputs:
+            structure = self.ctx.nodes[geometry]
+            held = {"structure": structure, "bands": child.outputs.mesh_bands, "results": results}
+            self.ctx.bands[str(row)] = held
         found = results.get_dict()
         if "band_gap" in found["values"]:
             self.ctx.gaps[str(row)] = found["values"]["band_gap"]

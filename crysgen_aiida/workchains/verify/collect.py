@@ -10,7 +10,9 @@ import pyarrow.types as pat
 from aiida import orm
 from aiida.engine import calcfunction
 
+from crysgen_aiida.calculations.bands import electron_bands
 from crysgen_aiida.crystals import schema
+from crysgen_aiida.crystals.electron_bands import bands_table
 from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.crystals.matching import rms_distance
 from crysgen_aiida.crystals.symmetry import primitive, symmetry
@@ -48,6 +50,17 @@ def candidate_structure(crystals: CrystalSetData, row: orm.Int, symprec: orm.Flo
     node.label = str(crystals.get(row.value)["reduced_formula"])
     node.description = f"row {row.value} of {crystals.uuid}"
     return node
+
+
+@calcfunction
+def bands_to_transport(structure: orm.StructureData, bands: orm.BandsData, results: orm.Dict) -> PropertyTableData:
+    """Return the electron bands of an engine's stage as the table that transport is computed from.
+
+    :param bands: on a mesh.
+    :param results: of the stage, whose facts give ``number_of_electrons`` and, of a metal, ``fermi_energy`` [eV].
+    """
+    held = results.get_dict()
+    return PropertyTableData(bands_table([electron_bands(structure, bands, held["facts"])], held["method"]))
 
 
 @calcfunction

@@ -55,7 +55,7 @@ def judge_results(stage: str, results: Mapping[str, Any], gates: Mapping[str, An
     values, said = results["values"], str(results.get("verdict", ""))
     lowest = values.get("phonon_min_frequency", values.get("phonon_min_frequency_gamma"))
     if stage == "phonon" and lowest is not None:
-        stable = bool(results["facts"].get("phonon_stable", lowest > -0.05))
+        stable = bool(results["facts"].get("stable", lowest > -0.05))
         return _stable(stable, said or f"the lowest mode is {lowest:.3g} THz", gates["phonon_stable"])
     least = values.get("elastic_min_eigenvalue")
     if stage == "elastic" and least is not None:

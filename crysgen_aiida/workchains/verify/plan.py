@@ -14,6 +14,8 @@ from crysgen_aiida.generators.contract import deep_merge
 
 #: The engines whose stages run in the worker.
 POTENTIAL, TRANSPORT = "potential", "boltztrap"
+#: Distance of k-points of bands that transport is computed from, where the protocol asks for none [1/A].
+TRANSPORT_MESH = 0.15
 #: Stages that a potential answers for geometries at rest of its own.
 AT_REST = ("phonon", "elastic", "kappa")
 
@@ -101,7 +103,10 @@ def make_plan(
         get_engine(engine).stage(stage)
         over = (settings or {}).get(stage, {})
         if not get_engine(engine).batched:
-            steps.append(Step(stage, engine, stage_settings(engine, stage, protocol, over)))
+            asked = stage_settings(engine, stage, protocol, over)
+            if stage == "bands" and "transport" in stages and asked.get("mesh_distance", 0) is None:
+                asked["mesh_distance"] = TRANSPORT_MESH
+            steps.append(Step(stage, engine, asked))
             continue
         # settings of the worker's verbs are checked by their ports
         told = deep_merge(stage_settings(engine, stage, protocol), over)

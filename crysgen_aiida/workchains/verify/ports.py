@@ -9,7 +9,7 @@ from aiida import orm
 from crysgen_aiida.crystals.errors import CrysgenError
 from crysgen_aiida.data.packed import CrystalSetData, ReferenceEnergiesData
 from crysgen_aiida.engines.contract import get_engine
-from crysgen_aiida.workchains.verify.plan import POTENTIAL, Step, make_gates
+from crysgen_aiida.workchains.verify.plan import Step, make_gates
 
 
 def define_inputs(spec: Any) -> None:
@@ -98,8 +98,8 @@ def _validate_together(inputs: Any, _: Any) -> str | None:
     beyond = [row for row in inputs["rows"].get_list() if row >= n]
     if beyond:
         return f"the set has rows 0 to {n - 1}, not {beyond}."
-    if any(step.engine == POTENTIAL for step in steps) and "code" not in inputs:
-        return "the plan has steps of a potential: give `code`, the worker."
+    if any(get_engine(step.engine).batched for step in steps) and "code" not in inputs:
+        return "the plan has steps of the worker: give `code`."
     if any(step.stage == "hull" for step in steps) and "reference" not in inputs:
         return "the plan has the stage hull: give `reference`, what energies are judged against."
     for step in steps:
