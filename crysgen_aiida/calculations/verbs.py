@@ -239,7 +239,7 @@ class PotentialCalculation(WorkerCalculation):
 class PhononCalculation(PotentialCalculation):
     """Compute phonons of relaxed crystals; a row that cannot have them says why."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "phonon"
     SPEC = PhononSpec
     PARAMETERS: ClassVar = {
@@ -255,7 +255,7 @@ class PhononCalculation(PotentialCalculation):
 class ElasticCalculation(PotentialCalculation):
     """Compute elastic constants of relaxed crystals; a row that cannot have them says why."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "elastic"
     SPEC = ElasticSpec
     PARAMETERS: ClassVar = {

@@ -27,9 +27,9 @@ from crysgen_aiida.physics.elastic_table import elastic_table
 from crysgen_aiida.physics.forces import (
     CellForces,
     Refused,
+    at_rest,
     forces_of,
     or_refused,
-    refusal,
     response_set,
     start_cell,
 )
@@ -102,34 +102,26 @@ def elastic_of(
     structures: Sequence[Structure | Refused], loaded: LoadedPotential, spec: ElasticSpec, run: Run
 ) -> list[Elastic | Refused]:
     """Return the elastic constants of crystals, in their order, or why they have none."""
-    results: dict[int, Elastic | Refused] = {}
-    ready: dict[int, Structure] = {}
-    for k, structure in enumerate(structures):
-        cell = structure
-        if not isinstance(structure, Refused):
-            cell = or_refused("spglib", partial(_prepare, structure, spec))
-        if isinstance(cell, Refused):
-            results[k] = cell
-        else:
-            ready[k] = cell
-    at_rest = forces_of([start_cell(s) for s in ready.values()], loaded, run)
-    for k, found in zip(list(ready), at_rest, strict=True):
-        if (why := refusal(found, spec)) is not None:
-            results[k] = why
-            del ready[k]
+
+    def prepare(k: int, asked: ElasticSpec) -> Structure | Refused:
+        structure = structures[k]
+        return structure if isinstance(structure, Refused) else _prepare(structure, asked)
+
+    ready, refused = at_rest(structures, spec, prepare, start_cell, loaded, run, who="spglib")
+    results: dict[int, Elastic | Refused] = dict(refused)
     strains = voigt_strains(spec)
-    cells = {k: [strained(start_cell(s), strain) for strain in strains] for k, s in ready.items()}
+    cells = {k: [strained(start_cell(s), strain) for strain in strains] for k, (s, _, _) in ready.items()}
     flat = [cell for many in cells.values() for cell in many]
     clamped = iter(forces_of(flat, loaded, run))
     settings = RelaxSpec(fmax=spec.fmax, max_steps=spec.max_steps, relax_cell=False, max_step=0.05)
     relaxed = relax_many(flat, loaded, settings, run) if flat else []
     ends = [_end(cell, r) for cell, r in zip(flat, relaxed, strict=True)]
     free = iter(zip(relaxed, forces_of(ends, loaded, run), strict=True))
-    for k, structure in ready.items():
+    for k, (structure, asked, _) in ready.items():
         run.check_time()
         clamps = [next(clamped) for _ in strains]
         followed = [next(free) for _ in strains]
-        results[k] = or_refused("pymatgen", partial(_finish, structure, strains, clamps, followed, spec))
+        results[k] = or_refused("pymatgen", partial(_finish, structure, strains, clamps, followed, asked))
     return [results[k] for k in range(len(structures))]
 
 
