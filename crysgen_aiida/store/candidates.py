@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from crysgen_aiida.crystals.errors import EmptySet, ImpossibleRequest
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SCREEN = "aiida.calculations:crysgen.screen"
 DESIGN = "aiida.workflows:crysgen.inverse_design"
+VERIFY = "aiida.workflows:crysgen.verify"
 
 #: Columns of a frame that say where a row came from.
 LINEAGE = ("address", "crystal_row", "sequence_row")
@@ -83,9 +85,19 @@ def candidate_sets(limit: int | None = None) -> list[CandidateSet]:
         tag="screen",
     )
     query.order_by({"screen": {"id": "desc"}})
-    if limit is not None:
-        query.limit(limit)
-    return [of_screen(screen) for screen in query.all(flat=True)]
+    again = screenings_of_verifications()
+    new = (screen for screen in query.all(flat=True) if screen.uuid not in again)
+    return [of_screen(screen) for screen in islice(new, limit)]
+
+
+def screenings_of_verifications() -> set[str]:
+    """Return the uuids of screenings that made no candidates: verifications judge those there are once more."""
+    from aiida import orm
+
+    query = orm.QueryBuilder().append(orm.WorkChainNode, filters={"process_type": VERIFY}, tag="verify")
+    query.append(orm.WorkChainNode, with_incoming="verify", tag="step")
+    query.append(orm.CalcJobNode, with_incoming="step", filters={"process_type": SCREEN}, project="uuid")
+    return set(query.all(flat=True))
 
 
 def of_screen(screen: ProcessNode) -> CandidateSet:

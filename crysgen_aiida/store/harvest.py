@@ -27,7 +27,7 @@ from crysgen_aiida.data.packed import (
     SequenceSetData,
     check_schema_version,
 )
-from crysgen_aiida.store.candidates import DESIGN, SCREEN
+from crysgen_aiida.store.candidates import DESIGN, SCREEN, screenings_of_verifications
 from crysgen_aiida.store.index.batches import Screened
 from crysgen_aiida.store.index.results import is_results
 
@@ -57,13 +57,14 @@ def state() -> dict[str, Any]:
 
 
 def screenings() -> dict[str, str]:
-    """Return the finished screenings: uuid to time of creation."""
+    """Return the finished screenings: uuid to time of creation; those of verifications judge candidates known already."""
+    again = screenings_of_verifications()
     query = orm.QueryBuilder().append(
         orm.CalcJobNode,
         filters={"process_type": SCREEN, "attributes.exit_status": 0, "attributes.process_state": "finished"},
         project=["uuid", "ctime"],
     )
-    return {uuid: stamp(created) for uuid, created in query.iterall(batch_size=1000)}
+    return {uuid: stamp(created) for uuid, created in query.iterall(batch_size=1000) if uuid not in again}
 
 
 def results_tables() -> dict[str, tuple[str, str]]:
