@@ -27,6 +27,7 @@ COMMANDS = {
     "generator": "crysgen_aiida.cli.generator:generator",
     "design": "crysgen_aiida.cli.design:design",
     "run": "crysgen_aiida.cli.run:run",
+    "engine": "crysgen_aiida.cli.engine:engine",
     "candidate": "crysgen_aiida.cli.candidate:candidate",
     "row": "crysgen_aiida.cli.row:row",
     "store": "crysgen_aiida.cli.store:store",
