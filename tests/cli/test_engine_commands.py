@@ -86,7 +86,7 @@ def test_a_program_that_is_gone_is_a_finding_and_makes_way_for_another(aiida_pro
     assert ensure_codes(info) == (["pot@localhost"], [])
     assert [f.status for f in examine(info)] == ["ok", "ok"]
     pots[1].unlink()
-    with pytest.raises(NotInstalled, match="cup.x of kettle is not on PATH"):
+    with pytest.raises(NotInstalled, match=r"cup.x of kettle is not on PATH"):
         ensure_codes(EngineInfo("kettle", "", {}, executables={"cup": "cup.x"}))
 
 
