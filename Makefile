@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # matminer asks for pandas below 3 in every release so far; what is used of it here never touches pandas
 FINGERPRINTS := matminer scikit-learn pymongo threadpoolctl
 
-.PHONY: quickstart test test-engines test-services lint docs clean
+.PHONY: quickstart test test-engines test-services test-cluster lint docs clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ test-engines: $(VENV)/.installed  ## the engines for real; installs Debian's pac
 test-services: $(VENV)/.installed  ## the tests on PostgreSQL and RabbitMQ; installs Debian's packages if root
 	$(BIN)/python tools/services.py install
 	CRYSGEN_TEST_SERVICES=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs tests/services
+
+test-cluster: $(VENV)/.installed  ## the tests on a private Slurm; installs Debian's packages if root
+	$(BIN)/python tools/cluster.py install
+	CRYSGEN_TEST_CLUSTER=1 $(BIN)/python -m pytest -v -rs tests/cluster
 
 lint: $(VENV)/.installed  ## style, types and the architecture's import rules
 	$(BIN)/ruff check .

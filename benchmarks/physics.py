@@ -113,7 +113,7 @@ def surrogate(starter: Any, every: int) -> Figures:
 def label_hull(starter: Any, folder: Path, every: int) -> Figures:
     """Ask whether the label hull may say stable: known distances to the hull, own entry removed."""
     from crysgen_aiida.crystals.table import ReferenceSet
-    from crysgen_aiida.physics.reference import assess_reference
+    from crysgen_aiida.physics.assessment import assess_reference
     from crysgen_aiida.screening.statistics import wilson
 
     reference = ReferenceSet.read(folder / "near_hull.parquet")

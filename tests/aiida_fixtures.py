@@ -172,6 +172,25 @@ def _make_profile(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def toy(aiida_profile: Any, sixth_generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A generator that can be slowed down, starved and filled at will."""
+    import json
+
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from crysgen_aiida.data.generator import GeneratorData
+
+    folder = tmp_path_factory.mktemp("toy")
+    save_file({"w": np.ones(1, dtype=np.float32)}, folder / "weights.safetensors")
+    config = {"generator": "toy", "generator_version": "1", "conditions": ["band_gap"], "spec": {}, "seed": 0}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocabulary.json").write_text("{}")
+    (folder / "history.jsonl").write_text("")
+    return GeneratorData.get_or_create(folder)
+
+
+@pytest.fixture(scope="session")
 def salts() -> Any:
     """A crystal set of twelve rock salts with band gaps and formation energies, made up but ordered."""
     from pymatgen.core import Lattice, Structure

@@ -38,6 +38,10 @@ JOB_SCHEMA = 1
 #: Options that do not change what is computed. They are kept out of the node's attributes, hence out of the cache hash.
 UNHASHED_OPTIONS = ("threads", "device", "gpus", "gpu_slots", "batch_scale")
 
+#: A scheduler that ends a job tells its shell first. A shell that dies of it takes the worker along, which would have
+#: put its work away; one that listens waits for it.
+PATIENT_SHELL = "trap : TERM INT XCPU USR1"
+
 
 class WorkerCalculation(CalcJob):
     """Run one verb of ``crysgen-worker`` on packed sets.
@@ -99,6 +103,7 @@ class WorkerCalculation(CalcJob):
             info.remote_copy_list = [
                 (parent.computer.uuid, str(source / name), f"{PARENT_FOLDER}/{name}") for name in PARENT_CONTENT
             ]
+        info.prepend_text = PATIENT_SHELL
         info.codes_info = []
         if "code" in self.inputs:
             code = CodeInfo()
@@ -135,16 +140,17 @@ class WorkerCalculation(CalcJob):
         }
 
     def presubmit(self, folder: Folder) -> CalcInfo:
-        """Add the request for GPUs to the submit script AiiDA wrote."""
+        """Add the request for GPUs and for the cores of the threads to the submit script AiiDA wrote."""
         info = super().presubmit(folder)
-        asked, computer = int(self.options.get("gpus", 0)), self.node.computer
-        name = self.options.submit_script_filename
-        if asked and computer is not None and "remote_folder" not in self.inputs:
+        computer, name = self.node.computer, self.options.submit_script_filename
+        if computer is not None and "remote_folder" not in self.inputs:
             with folder.open(name, encoding="utf-8") as handle:
                 script = handle.read()
             directive = computer.get_property(gpus.DIRECTIVE_PROPERTY, None)
+            script = gpus.add_gpus(script, computer.scheduler_type, int(self.options.get("gpus", 0)), directive)
+            script = gpus.add_cores(script, computer.scheduler_type, int(self._resources()["threads"]))
             with folder.open(name, "w", encoding="utf-8") as handle:
-                handle.write(gpus.add_gpus(script, computer.scheduler_type, asked, directive))
+                handle.write(script)
         return info
 
     # -- what is hashed -------------------------------------------------------------------------------------------

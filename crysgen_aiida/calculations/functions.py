@@ -74,6 +74,12 @@ def _labels(decision: DecisionData, crystals: CrystalSetData) -> set[str]:
 
 
 @calcfunction
+def select_rows(crystals: CrystalSetData, rows: orm.List) -> CrystalSetData:
+    """Return some rows of a set as a set, in the order given."""
+    return CrystalSetData(crystals.table.take([int(row) for row in rows.get_list()], parent_input="crystals"))
+
+
+@calcfunction
 def materialize(source: PackedData, row: orm.Int) -> orm.Data:
     """Make a node of one row: a structure of a crystal, text of a sequence, a dictionary of anything else."""
     if isinstance(source, CrystalSetData):

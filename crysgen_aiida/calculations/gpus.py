@@ -1,4 +1,4 @@
-"""Ask a scheduler for GPUs, in the words of each scheduler."""
+"""Ask a scheduler for GPUs and cores, in the words of each scheduler."""
 
 from __future__ import annotations
 
@@ -59,8 +59,26 @@ def add_gpus(script: str, scheduler: str, gpus: int, directive: str | None = Non
     line = directive or line
     if line is None:
         return _SELECT.sub(rf"\1:ngpus={gpus}", script, count=1)
+    return _add_line(script, prefix or line.split(maxsplit=1)[0], line.format(gpus=gpus))
+
+
+def add_cores(script: str, scheduler: str, threads: int) -> str:
+    """Return the submit script with a request for a core a thread, unless it has one for cores already.
+
+    Slurm and PBS Pro give a process one core if not asked: all threads would share it. The script is edited because
+    `resources` are part of the cache hash and the number of threads is not.
+    """
+    if threads == 1:
+        return script
+    if scheduler == "core.slurm" and "#SBATCH --cpus-per-task=" not in script:
+        return _add_line(script, "#SBATCH", f"#SBATCH --cpus-per-task={threads}")
+    if scheduler == "core.pbspro" and ":ncpus=" not in script:
+        return _SELECT.sub(rf"\1:ncpus={threads}", script, count=1)
+    return script
+
+
+def _add_line(script: str, prefix: str, line: str) -> str:
     lines = script.splitlines(keepends=True)
-    prefix = prefix or line.split(maxsplit=1)[0]
     header = [i for i, text in enumerate(lines) if text.startswith(prefix)]
-    lines.insert(header[-1] + 1 if header else 1, line.format(gpus=gpus) + "\n")
+    lines.insert(header[-1] + 1 if header else 1, f"{line}\n")
     return "".join(lines)

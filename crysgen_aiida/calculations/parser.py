@@ -12,7 +12,8 @@ from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
 from crysgen_aiida.calculations.base import JOURNAL_FILE, LOG_FILE, OUTPUT_FOLDER, RESULT_FILE, WorkerCalculation
-from crysgen_aiida.crystals.errors import CrysgenError
+from crysgen_aiida.calculations.verdict import scheduler_verdict
+from crysgen_aiida.crystals.errors import CrysgenError, OutOfTime
 from crysgen_aiida.crystals.schema import STATUS_TIMEOUT
 from crysgen_aiida.data.generator import GeneratorData
 from crysgen_aiida.data.packed import PackedData
@@ -21,7 +22,8 @@ from crysgen_aiida.data.packed import PackedData
 class WorkerParser(Parser):
     """Read what the worker left: sets and generators become nodes, ``result.json`` becomes the exit code.
 
-    Schedulers do not pass exit codes on, so the worker's is in its file; no file means it was killed.
+    Schedulers do not pass exit codes on, so the worker's is in its file; no file means it was killed. What the
+    scheduler says it did is believed: memory that ran out needs another remedy than a signal from nobody knows where.
     """
 
     CACHE_VERSION = 1
@@ -53,6 +55,8 @@ class WorkerParser(Parser):
         for warning in result.get("warnings", []):
             self.logger.warning(str(warning))
         status = int(result["exit_code"])
+        if status == OutOfTime.exit_code and self._verdict() == "ERROR_SCHEDULER_OUT_OF_MEMORY":
+            return self._killed()  # it was told to stop, not why
         if status != 0:
             return self._failed(status, str(result.get("message", "")))
         if problems:
@@ -93,7 +97,21 @@ class WorkerParser(Parser):
             hint = "If it never started, check the code's path and the computer's prepend text."
         else:
             hint = "Finished parts are kept and the run can be resumed."
-        return self._exit("ERROR_NO_RESULT", f"The worker was killed after {units} units of work. {hint}{last}")
+        verdict = self._verdict()
+        why = f" {getattr(self.exit_codes, verdict).message}" if verdict else ""
+        message = f"The worker was killed after {units} units of work.{why} {hint}{last}"
+        return self._exit(verdict or "ERROR_NO_RESULT", message)
+
+    def _verdict(self) -> str | None:
+        """Return the label of the scheduler's exit code: what AiiDA found out, else what Slurm wrote."""
+        found = self.node.exit_status
+        for label, code in self.exit_codes.items():
+            if label.startswith("ERROR_SCHEDULER_") and code.status == found:
+                return str(label)
+        name = self.node.get_option("scheduler_stderr")
+        if name is None or name not in self.retrieved.base.repository.list_object_names():
+            return None
+        return scheduler_verdict(self.retrieved.base.repository.get_object_content(name, mode="r"))
 
     def _failed(self, status: int, message: str) -> ExitCode:
         for code in self.exit_codes.values():

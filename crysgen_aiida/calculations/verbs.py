@@ -18,7 +18,9 @@ from crysgen_aiida.data.packed import (
     SequenceSetData,
 )
 from crysgen_aiida.generators.contract import build_spec, get_generator
-from crysgen_aiida.physics.response_spec import ElasticSpec, PhononSpec
+from crysgen_aiida.physics.relax_spec import RelaxSpec
+from crysgen_aiida.physics.response_spec import ElasticSpec, KappaSpec, PhononSpec
+from crysgen_aiida.physics.transport_spec import TransportSpec
 
 
 def potential_problem(potential: Any) -> str | None:
@@ -122,7 +124,8 @@ class DecodeCalculation(WorkerCalculation):
     @classmethod
     def validate_values(cls, values: Mapping[str, Any]) -> str | None:
         if values.get("potential") is not None:
-            return potential_problem(values["potential"])
+            problem = potential_problem(values["potential"])
+            return problem or settings_problem(RelaxSpec, values.get("relax", {}), "relax")
         if values.get("relax"):
             return "relax is given without a potential; add one, e.g. 'potential': {'name': 'chgnet'}."
         return None
@@ -142,7 +145,7 @@ class RelaxCalculation(WorkerCalculation):
     OUTPUTS: ClassVar = {"crystals": CrystalSetData}
     PARAMETERS: ClassVar = {
         "potential": "name and settings of the potential, {'name': 'chgnet'}",
-        "relax": "limits and thresholds of the relaxation: fmax, max_steps and so on",
+        "relax": "how crystals relax and when they end: fmax, max_steps, optimizer (fire, lbfgs), fix_symmetry, …",
         "selection": "which crystals to relax, {'n': 64}, all if absent",
         "time_box_seconds": "wall-clock box; what does not fit gets status timeout and is not reproducible",
     }
@@ -150,6 +153,8 @@ class RelaxCalculation(WorkerCalculation):
     @classmethod
     def validate_values(cls, values: Mapping[str, Any]) -> str | None:
         if (problem := potential_problem(values.get("potential", {"name": "chgnet"}))) is not None:
+            return problem
+        if (problem := settings_problem(RelaxSpec, values.get("relax", {}), "relax")) is not None:
             return problem
         box = values.get("time_box_seconds")
         if box is not None and not (isinstance(box, (int, float)) and box > 0):
@@ -234,7 +239,7 @@ class PotentialCalculation(WorkerCalculation):
 class PhononCalculation(PotentialCalculation):
     """Compute phonons of relaxed crystals; a row that cannot have them says why."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "phonon"
     SPEC = PhononSpec
     PARAMETERS: ClassVar = {
@@ -250,13 +255,49 @@ class PhononCalculation(PotentialCalculation):
 class ElasticCalculation(PotentialCalculation):
     """Compute elastic constants of relaxed crystals; a row that cannot have them says why."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "elastic"
     SPEC = ElasticSpec
     PARAMETERS: ClassVar = {
         "potential": "name of the potential, {'name': 'chgnet'}; its forces must be derivatives of its energy",
         "elastic": "strains and limits: strains, fmax, max_steps, max_atoms and so on",
     }
+
+
+class KappaCalculation(PotentialCalculation):
+    """Compute lattice thermal conductivities of relaxed crystals; a row that cannot have one says why."""
+
+    CACHE_VERSION = 1
+    VERB = "kappa"
+    SPEC = KappaSpec
+    PARAMETERS: ClassVar = {
+        "potential": "name of the potential, {'name': 'chgnet'}; its forces must be derivatives of its energy",
+        "kappa": "displacement, supercells, meshes, method and temperatures: displacement, fc3_min_length, "
+        "mesh_lengths, method, temperatures and so on",
+    }
+
+    def _versions(self) -> dict[str, str]:
+        return {**package_version("phonopy"), **package_version("phono3py")}
+
+
+class TransportCalculation(WorkerCalculation):
+    """Compute transport coefficients from electron bands; a row that cannot have them says why."""
+
+    CACHE_VERSION = 1
+    VERB = "transport"
+    SETS: ClassVar = {"bands": PropertyTableData}
+    OUTPUTS: ClassVar = {"table": PropertyTableData}
+    PARAMETERS: ClassVar = {
+        "transport": "doping, temperature, relaxation time and interpolation: doping, temperature, tau, multiplier "
+        "and so on",
+    }
+
+    @classmethod
+    def validate_values(cls, values: Mapping[str, Any]) -> str | None:
+        return settings_problem(TransportSpec, values.get("transport", {}), "transport")
+
+    def _versions(self) -> dict[str, str]:
+        return package_version("BoltzTraP2")
 
 
 class ReferenceCalculation(WorkerCalculation):
@@ -291,6 +332,8 @@ BY_VERB: dict[str, type[WorkerCalculation]] = {
         FingerprintCalculation,
         PhononCalculation,
         ElasticCalculation,
+        KappaCalculation,
+        TransportCalculation,
         ReferenceCalculation,
     )
 }

@@ -8,10 +8,11 @@ from typing import Any
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
 
-from crysgen_aiida.cli.deriving import derive, elastic, phonons, relax
+from crysgen_aiida.cli.deriving import derive, elastic, kappa, phonons, relax
 from crysgen_aiida.cli.output import emit, emit_record, format_option
 from crysgen_aiida.cli.pictures import check_output, sheet_options, write_picture
 from crysgen_aiida.cli.profiles import with_profile
+from crysgen_aiida.cli.site import site_options
 
 
 @click.group("dataset", cls=VerdiCommandGroup)
@@ -155,22 +156,24 @@ def show(dataset_id: str, fmt: str) -> None:
 @click.argument("dataset_id", metavar="DATASET")
 @click.option("--labelled", multiple=True, metavar="PROPERTY", help="Only rows with this label; repeatable.")
 @click.option("--threads", type=click.IntRange(1), help="Processes the worker may use.")
+@site_options
 @click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends.")
 @format_option
 @with_profile
-def fingerprint(dataset_id: str, labelled: tuple[str, ...], threads: int | None, code: str | None, wait: bool,
-                fmt: str) -> None:  # fmt: skip
+def fingerprint(dataset_id: str, labelled: tuple[str, ...], threads: int | None, site: dict[str, Any],
+                code: str | None, wait: bool, fmt: str) -> None:  # fmt: skip
     """Make site fingerprints of a data set, so that designs can be asked to be unlike its crystals.
 
     Takes about 0.2 s a crystal and core, can be resumed, and is kept as a table. Needs matminer where the worker runs.
     """
     node = _load(dataset_id)
     parameters = {"labelled": list(labelled)} if labelled else None
-    derive("fingerprint", node, parameters, what="fingerprints", threads=threads, code=code, wait=wait, fmt=fmt)
+    how: dict[str, Any] = {"threads": threads, "site": site, "code": code, "wait": wait, "fmt": fmt}
+    derive("fingerprint", node, parameters, what="fingerprints", **how)
 
 
-for _command in (relax, phonons, elastic):
+for _command in (relax, phonons, elastic, kappa):
     dataset.add_command(_command)
 
 

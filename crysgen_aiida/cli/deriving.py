@@ -1,4 +1,4 @@
-"""``crysgen dataset relax``, ``phonons``, ``elastic``: what a potential makes of the crystals of a set."""
+"""``crysgen dataset relax``, ``phonons``, ``elastic``, ``kappa``: what a potential makes of the crystals of a set."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import click
 
 from crysgen_aiida.cli.output import emit_record, format_option
 from crysgen_aiida.cli.profiles import with_profile
+from crysgen_aiida.cli.site import site_options
+
+#: What a verb makes if it is no table.
+_MADE = {"relax": "crystals", "reference": "reference"}
 
 
 def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: str, threads: int | None,
-           code: str | None, wait: bool, fmt: str) -> None:  # fmt: skip
+           site: Mapping[str, Any], code: str | None, wait: bool, fmt: str, label: str = "") -> None:  # fmt: skip
     """Submit a verb that works on one data set, and follow it until its set or table is there.
 
     :param what: of the data set is made, e.g. ``fingerprints``.
+    :param label: of what is made; by default it says of what it was made.
     :raises click.ClickException: if the parameters are refused, or the process fails.
     """
     from crysgen_aiida.cli.following import follow, require_ok
     from crysgen_aiida.cli.submit import sentence, submit_verb
 
     try:
-        process = submit_verb(verb, {"crystals": node}, parameters=parameters, threads=threads, code=code)
+        process = submit_verb(verb, {"crystals": node}, parameters, threads=threads, options=site, code=code)
     except ValueError as error:
         raise click.ClickException(sentence(str(error))) from error
     click.echo(f"Submitted {what} {process.pk}; follow them with `crysgen run status {process.pk}`.", err=True)
@@ -30,8 +35,8 @@ def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: 
         return
     follow([process], verb, tell=lambda text: click.echo(f"  {text}", err=True))
     require_ok([process])
-    made: Any = process.outputs["crystals" if verb == "relax" else "table"]
-    made.label = made.label or f"{what} of {node.label or node.uuid[:8]}"
+    made: Any = process.outputs[_MADE.get(verb, "table")]
+    made.label = made.label or label or f"{what} of {node.label or node.uuid[:8]}"
     record = {"pk": made.pk, "uuid": made.uuid, "rows": made.n_rows, "ok": made.n_ok}
     emit_record({**record, "method": made.metadata.get("method")}, fmt)
 
@@ -46,6 +51,7 @@ def _options(verb: str, settings: str) -> Callable[[Callable[..., None]], click.
                 click.option("--potential", default="chgnet", show_default=True, help="Potential to compute with."),
                 click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=f"{settings}; repeatable."),
                 click.option("--threads", type=click.IntRange(1), help="Threads the worker may use."),
+                site_options,
                 click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default."),
                 click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends."),
                 format_option,
@@ -68,11 +74,12 @@ def _run(verb: str, what: str, dataset_id: str, potential: str, settings: tuple[
     derive(verb, node, parameters, what=what, **how)
 
 
-@_options("relax", "Setting of the relaxation, e.g. fmax=0.005, max_steps=500")
+@_options("relax", "Setting of the relaxation, e.g. fmax=0.005, optimizer=lbfgs")
 def relax(**given: Any) -> None:
     """Relax the crystals of a data set, atoms and cell, with a potential.
 
-    Phonons and elastic constants need crystals at rest: --set fmax=0.005 --set max_steps=500.
+    Phonons and elastic constants need crystals at rest: --set fmax=0.005 --set max_steps=500; --set optimizer=lbfgs is
+    there in a third of the steps, and --set fix_symmetry=true keeps the space group.
     """
     _run("relax", "relaxed crystals", **given)
 
@@ -93,3 +100,13 @@ def elastic(**given: Any) -> None:
     The crystals must be relaxed with the same potential (crysgen dataset relax); others are refused with a reason.
     """
     _run("elastic", "elastic constants", **given)
+
+
+@_options("kappa", "Setting of the conductivity, e.g. mesh_lengths=[50,80], method=lbte")
+def kappa(**given: Any) -> None:
+    """Compute the lattice thermal conductivity of a data set by a potential, from three-phonon scattering.
+
+    The crystals must be relaxed with the same potential (crysgen dataset relax); others are refused with a reason. Few
+    potentials have the third derivatives right: the verdict of each row says what is known of this one.
+    """
+    _run("kappa", "thermal conductivity", **given)

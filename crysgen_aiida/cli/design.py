@@ -9,6 +9,7 @@ import click
 
 from crysgen_aiida.cli.output import emit, emit_record, format_option
 from crysgen_aiida.cli.profiles import with_profile
+from crysgen_aiida.cli.site import require_gpus, site_options
 
 
 @click.command("design")
@@ -28,6 +29,7 @@ from crysgen_aiida.cli.profiles import with_profile
 @click.option("--override", "overrides", multiple=True, metavar="STAGE.KEY=VALUE", help="Setting of a stage.")
 @click.option("--threads", type=click.IntRange(1), help="Threads the worker may use.")
 @click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs to ask for.")
+@site_options
 @click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default.")
 @click.option("--label", default="", help="Name to call the run by.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends.")
@@ -36,7 +38,8 @@ from crysgen_aiida.cli.profiles import with_profile
 def design(recipe: str | None, generator_id: str | None, reference_id: str | None, known: tuple[str, ...],
            formula_ids: tuple[str, ...], fingerprint_ids: tuple[str, ...], conditions: tuple[str, ...],
            n: int | None, promote: int | None, seed: int, protocol: str, overrides: tuple[str, ...],
-           threads: int | None, gpus: int, code: str | None, label: str, wait: bool, fmt: str) -> None:  # fmt: skip
+           threads: int | None, gpus: int, site: dict[str, Any], code: str | None, label: str, wait: bool,
+           fmt: str) -> None:  # fmt: skip
     """Sample, decode, relax, screen, rank and promote crystals for a wish.
 
     The wish is a recipe, conditions given with --set, or both; how many training crystals lie near each target is
@@ -56,7 +59,7 @@ def design(recipe: str | None, generator_id: str | None, reference_id: str | Non
         generator, reference, recipe=recipe, conditions=asked, known=known, known_formulas=formula_ids,
         fingerprints=fingerprint_ids, n=n,
         n_promote=promote, seed=seed,
-        protocol=protocol, overrides=nested(overrides), threads=threads, gpus=gpus, code=code,
+        protocol=protocol, overrides=nested(overrides), threads=threads, gpus=gpus, site=site, code=code,
     )  # fmt: skip
     builder.metadata.label = label or recipe or "design"
     supported = tell_support(generator, builder.conditions.get_dict())
@@ -78,7 +81,8 @@ def build(generator: Any, reference: Any, *, recipe: str | None, conditions: Map
           fingerprints: tuple[str, ...] = (), n: int | None = None,
           n_promote: int | None = None, seed: int = 0,
           protocol: str = "fast", overrides: Mapping[str, Any] | None = None, threads: int | None = None,
-          gpus: int = 0, code: str | None = None, known_sets: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
+          gpus: int = 0, site: Mapping[str, Any] | None = None, code: str | None = None,
+          known_sets: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
     """Return the builder of a design. Conditions given here are laid over the recipe's."""
     from aiida import orm
 
@@ -90,7 +94,9 @@ def build(generator: Any, reference: Any, *, recipe: str | None, conditions: Map
     wish = {**(load_recipe(recipe)["conditions"] if recipe else {}), **conditions}
     if not wish and not recipe:
         raise click.UsageError("Nothing is asked for: give --recipe NAME, or --set CONDITION=VALUE.")
-    options: dict[str, Any] = {}
+    worker = orm.load_code(code) if code else default_code()
+    require_gpus(worker, gpus)
+    options: dict[str, Any] = dict(site or {})
     if threads:
         options["threads"] = threads
     if gpus:
@@ -100,7 +106,7 @@ def build(generator: Any, reference: Any, *, recipe: str | None, conditions: Map
     sets = dict(known_sets or {}) or _known(known, generator)
     rules = recipe_settings(generator, protocol=protocol, recipe=recipe, overrides=overrides)
     return InverseDesignWorkChain.get_builder_from_protocol(
-        orm.load_code(code) if code else default_code(),
+        worker,
         generator,
         reference,
         protocol=protocol,

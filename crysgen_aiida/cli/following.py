@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crysgen_aiida.cli.output import Progress
@@ -127,6 +127,28 @@ def failure(process: ProcessNode) -> str:
     code = f" [{status}]" if status is not None else ""
     state = culprit.process_state.value if culprit.process_state is not None else "in an unknown state"
     return f"{name} {culprit.pk} ended {state}{code}: {message}"
+
+
+def paused(process: ProcessNode) -> Iterator[str]:
+    """Yield a sentence for each job below that AiiDA has put aside: why, and what lets it go on."""
+    for job in active_jobs(process):
+        if job.paused:
+            yield (
+                f"Job {job.pk} is paused: {job.process_status or 'by a person'}. {_last_complaint(job)}Once that is "
+                f"put right, `verdi process play {job.pk}` lets it go on; `verdi process kill {job.pk}` gives it up."
+            )
+
+
+def _last_complaint(job: CalcJobNode) -> str:
+    """Return the last line of the traceback AiiDA logged when it failed to upload, submit or retrieve a job."""
+    from aiida.orm import Log
+
+    for log in reversed(list(Log.collection.get_logs_for(job))):
+        lines = [line.strip() for line in log.message.splitlines() if line.strip()]
+        if "Traceback" in log.message:
+            said = next((line for line in lines if line.startswith("stderr=") and line != "stderr="), lines[-1])
+            return f"The last complaint was: {said.removeprefix('stderr=')} "
+    return ""
 
 
 def _tail_local(path: str) -> str:

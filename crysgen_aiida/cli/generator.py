@@ -11,6 +11,7 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from crysgen_aiida.cli.output import FORMATS, emit, emit_record, format_option
 from crysgen_aiida.cli.pictures import check_output, overwrite_option, write_picture
 from crysgen_aiida.cli.profiles import with_profile
+from crysgen_aiida.cli.site import require_gpus, site_options
 
 
 @click.group("generator", cls=VerdiCommandGroup)
@@ -28,14 +29,15 @@ def generator() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Threads the worker may use.")
 @click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs to ask for.")
+@site_options
 @click.option("--start-from", metavar="GENERATOR", help="Fine-tune this generator.")
 @click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default.")
 @click.option("--label", default="", help="Name to call the generator by.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends.")
 @with_profile
 def train(dataset: str, name: str, recipe: str | None, preset: str | None, protocol: str,
-          settings: tuple[str, ...], seed: int, threads: int | None, gpus: int, start_from: str | None,
-          code: str | None, label: str, wait: bool) -> None:  # fmt: skip
+          settings: tuple[str, ...], seed: int, threads: int | None, gpus: int, site: dict[str, Any],
+          start_from: str | None, code: str | None, label: str, wait: bool) -> None:  # fmt: skip
     """Train a generator on DATASET (pk, uuid or label of a data set)."""
     from aiida import orm
 
@@ -51,9 +53,11 @@ def train(dataset: str, name: str, recipe: str | None, preset: str | None, proto
 
     spec = nested(settings)
     get_generator(name).make_spec(spec, preset)  # refuse here, before anything is submitted
-    options = {k: v for k, v in {"threads": threads, "gpus": gpus or None}.items() if v}
+    worker = orm.load_code(code) if code else default_code()
+    require_gpus(worker, gpus)
+    options = {**site, **{k: v for k, v in {"threads": threads, "gpus": gpus or None}.items() if v}}
     builder = TrainGeneratorWorkChain.get_builder_from_protocol(
-        orm.load_code(code) if code else default_code(),
+        worker,
         load(dataset, CrystalSetData, "data set"),
         protocol=protocol,
         generator=name,

@@ -51,7 +51,7 @@ def status(pk: str, fmt: str) -> None:
     """Show how far a run is: each step with its state and, while it works, the worker's own progress."""
     from aiida.manage import get_manager
 
-    from crysgen_aiida.cli.following import describe, failure, last_progress
+    from crysgen_aiida.cli.following import describe, failure, last_progress, paused
     from crysgen_aiida.cli.processes import inspect
 
     process = _load(pk)
@@ -68,6 +68,8 @@ def status(pk: str, fmt: str) -> None:
     emit(steps, fmt, columns=["pk", "what", "label", "state", "exit", "progress"])
     if fmt != "table":
         return
+    for sentence in paused(process):
+        click.echo(f"\n{sentence}")
     if process.is_terminated:
         if not process.is_finished_ok:
             click.echo(f"\n{failure(process)}")

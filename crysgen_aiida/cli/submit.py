@@ -19,6 +19,7 @@ def submit_verb(
     generator: Mapping[str, Any] | None = None,
     seed: int | None = None,
     threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
     code: str | None = None,
     label: str = "",
 ) -> ProcessNode:
@@ -26,6 +27,7 @@ def submit_verb(
 
     :param inputs: sets by label, e.g. ``{"crystals": node}``.
     :param generator: ``{"name", "preset", "spec"}`` for the verbs that take one.
+    :param options: ``metadata.options`` of the job, e.g. its wall time.
     :param code: label of the worker's code; this machine's by default.
     :return: the process, not yet finished.
     """
@@ -50,8 +52,8 @@ def submit_verb(
             job.preset = orm.Str(generator["preset"])
         if generator.get("spec"):
             job.spec = orm.Dict(dict(generator["spec"]))
-    if threads:
-        job.metadata.options.threads = threads
+    for name, value in {**(options or {}), **({"threads": threads} if threads else {})}.items():
+        setattr(job.metadata.options, name, value)
     builder.metadata.label = label
     process: ProcessNode = submit(builder)
     return process

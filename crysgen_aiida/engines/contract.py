@@ -70,6 +70,8 @@ class EngineInfo:
     :param plugins: role of a code to its calculation plug-in.
     :param executables: role of a code to the name of its executable.
     :param pseudopotentials: format of its pseudopotentials: ``upf``, ``potcar`` or empty for none.
+    :param batched: whether its stages are jobs of the worker on a whole set of crystals instead of chains of
+        :class:`~crysgen_aiida.engines.stage.EngineStage` on one.
     """
 
     name: str
@@ -80,6 +82,7 @@ class EngineInfo:
     plugins: Mapping[str, str] = field(default_factory=dict)
     executables: Mapping[str, str] = field(default_factory=dict)
     pseudopotentials: str = ""
+    batched: bool = False
     citation: str = ""
     licence: str = ""
 

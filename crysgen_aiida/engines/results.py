@@ -24,7 +24,8 @@ def stage_results(
     :param method: stamped on every value, e.g. ``qe-pbe`` or ``abinit-dfpt-pbe``: what computed it and with which
         functional; a stand-in for an engine names itself, never the engine.
     :param values: registered scalar properties in their registered units.
-    :param facts: what was computed and how well (settings reached, residuals, versions); JSON values.
+    :param facts: what was computed and how well (settings reached, residuals, versions); JSON values. The stage bands
+        tells ``number_of_electrons`` and ``fermi_energy`` [eV], the stage phonon ``stable``.
     :param verdict: a sentence, e.g. why a crystal does not pass.
     :raises ImpossibleRequest: for a property that is not registered.
     :raises ValueError: for an unknown stage, a value that is no finite number, or a property that is no scalar.

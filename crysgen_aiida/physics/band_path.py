@@ -47,7 +47,7 @@ def band_path(lattice: Floats, frac_coords: Floats, numbers: Floats) -> BandPath
         # rows of ``change`` are the standard vectors in those of the given cell
         back = np.linalg.inv(change)
         moved = np.asarray(frac_coords, dtype=float) @ back
-        proper = np.linalg.det(turn) > 0
+        proper = np.linalg.det(np.asarray(turn)) > 0
         if proper and _same_atoms(moved, numbers, found["primitive_positions"], found["primitive_types"], standard):
             points = {str(name): back @ np.array(k, dtype=float) for name, k in found["point_coords"].items()}
             return BandPath(points, [(str(a), str(b)) for a, b in found["path"]])

@@ -24,15 +24,13 @@ import numpy as np
 
 from crysgen_aiida.crystals.errors import CorruptWeights, NotInstalled
 from crysgen_aiida.physics.batch import CellBatch, Evaluation, Floats, Ints
-from crysgen_aiida.physics.checkpoints import file_hash, read_checkpoint
-from crysgen_aiida.physics.neighbours import HalfList, half_list
+from crysgen_aiida.physics.checkpoints import read_checkpoint
+from crysgen_aiida.physics.pairs import PairLists, evaluation
 
 if TYPE_CHECKING:
     import torch
 
 _CHECKPOINT = "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"
-#: Extra reach of the neighbour lists [A]: searched again only when atoms or cell have moved that far.
-SKIN = 0.6
 #: What the functional form below assumes of a checkpoint.
 _ASSUMED = {
     "n_conv": 4,
@@ -58,12 +56,12 @@ def checkpoint_path() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / _CHECKPOINT
 
 
-def checkpoint_hash() -> str:
-    """Return the SHA-256 of the checkpoint file.
+def load(device: str = "cpu") -> CHGNetBatch:
+    """Return CHGNet, ready to evaluate.
 
-    :raises CorruptWeights: if the file is missing from the wheel.
+    :raises CorruptWeights: if the checkpoint cannot be read or is of another architecture.
     """
-    return file_hash(checkpoint_path(), "chgnet")
+    return CHGNetBatch(device)
 
 
 class _Gated:
@@ -125,7 +123,7 @@ class CHGNetBatch:
         self._atom_out = [weights[f"atom_conv_layers.{k}.mlp_out.layers.1.weight"] for k in range(4)]
         self._bond_out = [weights[f"bond_conv_layers.{k}.mlp_out.layers.1.weight"] for k in range(3)]
         self._reference = weights["composition_model.fc.weight"].double().cpu().numpy().ravel()  # (94,) [eV/atom]
-        self._lists: dict[int, HalfList] = {}
+        self._lists = PairLists(self.atom_cutoff)
 
     # -- the potential --------------------------------------------------------------------------------------------
 
@@ -133,56 +131,21 @@ class CHGNetBatch:
         """Return energies [eV], forces [eV/A] and stresses [eV/A^3] of a batch."""
         import torch
 
-        i, j, vectors = self._pairs(batch)
-        owners = batch.owners
-        degree = np.bincount(i, minlength=len(owners)) + np.bincount(j, minlength=len(owners))
-        isolated = np.bincount(owners[degree == 0], minlength=len(batch.counts))
+        pairs = self._lists.pairs(batch)
+        i, j, vectors = pairs
         leaf = torch.tensor(vectors, dtype=torch.float32, device=self.device, requires_grad=True)
         site = self._site_energies(batch.numbers, leaf, i, j)  # (N,)
-        energies = np.zeros(len(batch.counts))
-        np.add.at(energies, owners, site.detach().double().cpu().numpy())
-        np.add.at(energies, owners, self._reference[batch.numbers - 1])
+        gradient = np.zeros((0, 3))
         if len(i):
-            (gradient,) = torch.autograd.grad(site.sum(), leaf)
-            g = gradient.double().cpu().numpy()
-        else:
-            g = np.zeros((0, 3))
-        forces = np.stack(
-            [np.bincount(i, g[:, k], len(owners)) - np.bincount(j, g[:, k], len(owners)) for k in range(3)], axis=1
-        )
-        pair_owner = owners[i]
-        outer = (vectors[:, :, None] * g[:, None, :]).reshape(-1, 9)
-        virial = np.stack([np.bincount(pair_owner, outer[:, k], len(batch.counts)) for k in range(9)], axis=1)
-        virial = virial.reshape(-1, 3, 3)
-        shortest = np.full(len(batch.counts), np.inf)
-        np.minimum.at(shortest, pair_owner, np.sqrt((vectors * vectors).sum(axis=1)))
-        stresses = 0.5 * (virial + virial.transpose(0, 2, 1)) / batch.volumes[:, None, None]
-        return Evaluation(energies=energies, forces=forces, stresses=stresses, isolated=isolated, shortest=shortest)
+            gradient = torch.autograd.grad(site.sum(), leaf)[0].double().cpu().numpy()
+        energies = site.detach().double().cpu().numpy() + self._reference[batch.numbers - 1]
+        return evaluation(batch, pairs, energies, gradient)
 
     def forget(self, keys: Sequence[int] | None = None) -> None:
         """Drop the neighbour lists of these crystals (all, if None)."""
-        for key in list(self._lists) if keys is None else keys:
-            self._lists.pop(key, None)
+        self._lists.forget(keys)
 
     # -- geometry -------------------------------------------------------------------------------------------------
-
-    def _pairs(self, batch: CellBatch) -> tuple[Ints, Ints, Floats]:
-        """Return the pairs inside the cutoff: atoms i and j, and the vectors from i to j [A]; (U,), (U,), (U, 3)."""
-        starts = batch.starts
-        first, second, vectors = [], [], []
-        for b, key in enumerate(batch.keys):
-            cell = batch.cells[b]
-            positions = batch.positions[starts[b] : starts[b + 1]]
-            frac = positions @ np.linalg.inv(cell)
-            held = self._lists.get(key)
-            if held is None or len(held.frac) != len(frac) or not held.covers(cell, frac, self.atom_cutoff):
-                held = self._lists[key] = half_list(cell, frac, self.atom_cutoff, SKIN)
-            vector = positions[held.j] - positions[held.i] + held.image @ cell
-            near = (vector * vector).sum(axis=1) < self.atom_cutoff**2
-            first.append(held.i[near] + starts[b])
-            second.append(held.j[near] + starts[b])
-            vectors.append(vector[near])
-        return np.concatenate(first), np.concatenate(second), np.concatenate(vectors)
 
     def _corners(self, i: Ints, j: Ints, lengths: Floats) -> tuple[Ints, ...]:
         """Return every pair of short bonds that share an atom, once.

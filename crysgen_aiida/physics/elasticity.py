@@ -27,15 +27,16 @@ from crysgen_aiida.physics.elastic_table import elastic_table
 from crysgen_aiida.physics.forces import (
     CellForces,
     Refused,
+    at_rest,
     forces_of,
     or_refused,
-    refusal,
     response_set,
     start_cell,
 )
 from crysgen_aiida.physics.potentials import LoadedPotential
 from crysgen_aiida.physics.relaxation import RelaxSpec, relax_many
 from crysgen_aiida.physics.response_spec import ElasticSpec
+from crysgen_aiida.physics.tensors import KELVIN, elastic_properties, ieee_axes, standard_tensor
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 PART_ROWS = 8
 #: Rows and columns of the six Voigt components: xx yy zz yz xz xy.
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-#: Voigt to Kelvin: in Kelvin's notation eigenvalues do not depend on the axes.
-KELVIN = np.sqrt(np.outer((1, 1, 1, 2, 2, 2), (1, 1, 1, 2, 2, 2)))
 
 
 @dataclass(frozen=True)
@@ -103,34 +102,26 @@ def elastic_of(
     structures: Sequence[Structure | Refused], loaded: LoadedPotential, spec: ElasticSpec, run: Run
 ) -> list[Elastic | Refused]:
     """Return the elastic constants of crystals, in their order, or why they have none."""
-    results: dict[int, Elastic | Refused] = {}
-    ready: dict[int, Structure] = {}
-    for k, structure in enumerate(structures):
-        cell = structure
-        if not isinstance(structure, Refused):
-            cell = or_refused("spglib", partial(_prepare, structure, spec))
-        if isinstance(cell, Refused):
-            results[k] = cell
-        else:
-            ready[k] = cell
-    at_rest = forces_of([start_cell(s) for s in ready.values()], loaded, run)
-    for k, found in zip(list(ready), at_rest, strict=True):
-        if (why := refusal(found, spec)) is not None:
-            results[k] = why
-            del ready[k]
+
+    def prepare(k: int, asked: ElasticSpec) -> Structure | Refused:
+        structure = structures[k]
+        return structure if isinstance(structure, Refused) else _prepare(structure, asked)
+
+    ready, refused = at_rest(structures, spec, prepare, start_cell, loaded, run, who="spglib")
+    results: dict[int, Elastic | Refused] = dict(refused)
     strains = voigt_strains(spec)
-    cells = {k: [strained(start_cell(s), strain) for strain in strains] for k, s in ready.items()}
+    cells = {k: [strained(start_cell(s), strain) for strain in strains] for k, (s, _, _) in ready.items()}
     flat = [cell for many in cells.values() for cell in many]
     clamped = iter(forces_of(flat, loaded, run))
     settings = RelaxSpec(fmax=spec.fmax, max_steps=spec.max_steps, relax_cell=False, max_step=0.05)
     relaxed = relax_many(flat, loaded, settings, run) if flat else []
     ends = [_end(cell, r) for cell, r in zip(flat, relaxed, strict=True)]
     free = iter(zip(relaxed, forces_of(ends, loaded, run), strict=True))
-    for k, structure in ready.items():
+    for k, (structure, asked, _) in ready.items():
         run.check_time()
         clamps = [next(clamped) for _ in strains]
         followed = [next(free) for _ in strains]
-        results[k] = or_refused("pymatgen", partial(_finish, structure, strains, clamps, followed, spec))
+        results[k] = or_refused("pymatgen", partial(_finish, structure, strains, clamps, followed, asked))
     return [results[k] for k in range(len(structures))]
 
 
@@ -208,17 +199,20 @@ def _finish(
         )
     raw, nonlinearity = fitted(strains, np.array([_voigt(f.stress) for _, f in followed]))
     still, _ = fitted(strains, np.array([_voigt(f.stress) for f in clamped]))
-    tensor, residual = _symmetrised(raw, structure, spec.symprec)
-    fixed, _ = _symmetrised(still, structure, spec.symprec)
-    values = np.linalg.eigvalsh(np.array(tensor.voigt) * KELVIN)
+    turn = ieee_axes(structure)
+    tensor, residual = standard_tensor((raw + raw.T) / 2, structure, turn, spec.symprec)
+    fixed, _ = standard_tensor((still + still.T) / 2, structure, turn, spec.symprec)
+    values = np.linalg.eigvalsh(tensor * KELVIN)
+    scalars = elastic_properties(tensor)
+    scalars.pop("elastic_min_eigenvalue")
     return Elastic(
-        tensor=np.array(tensor.voigt),
-        clamped=np.array(fixed.voigt),
+        tensor=tensor,
+        clamped=fixed,
         asymmetry=float(np.abs(raw - raw.T).max()) / 2,
         residual=residual,
         nonlinearity=nonlinearity,
         eigenvalues=values,
-        averages=_averages(tensor) if values[0] > 0 else {},
+        averages=scalars,
         n_strains=len(strains),
         n_atoms=len(structure),
     )
@@ -226,24 +220,3 @@ def _finish(
 
 def _voigt(stress: Floats) -> Floats:
     return np.array([stress[i, j] for i, j in VOIGT]) * EV_PER_A3_IN_GPA
-
-
-def _symmetrised(raw: Floats, structure: Structure, symprec: float) -> tuple[Any, float]:
-    """Return the tensor of pymatgen with the symmetry of the crystal in IEEE axes, and what it changed [GPa]."""
-    from pymatgen.analysis.elasticity import ElasticTensor
-
-    whole = ElasticTensor.from_voigt((raw + raw.T) / 2)
-    fit = whole.fit_to_structure(structure, symprec)
-    residual = float(np.abs(np.array(fit.voigt) - np.array(whole.voigt)).max())
-    return fit.convert_to_ieee(structure, initial_fit=False), residual
-
-
-def _averages(tensor: Any) -> dict[str, float]:
-    bulk, shear = float(tensor.k_vrh), float(tensor.g_vrh)
-    return {
-        "bulk_modulus_vrh": bulk,
-        "shear_modulus_vrh": shear,
-        "young_modulus_vrh": 9 * bulk * shear / (3 * bulk + shear),
-        "poisson_ratio": float(tensor.homogeneous_poisson),
-        "universal_anisotropy": float(tensor.universal_anisotropy),
-    }

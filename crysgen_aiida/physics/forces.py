@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -24,13 +25,22 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 T = TypeVar("T")
+S = TypeVar("S", bound="RelaxedEnough")
 
 #: Atoms closer than this are on top of each other [A].
 MIN_DISTANCE = 0.5
 
 
+#: Shares of the tolerance at which symmetry is imposed: where that moves a crystal off its minimum, the next is tried.
+TIGHTER = (1.0, 0.1, 0.01)
+
+
 class RelaxedEnough(Protocol):
-    """The settings that say when a crystal is near enough to its minimum."""
+    """The settings that say when a crystal is near enough to its minimum, and within what its symmetry is imposed."""
+
+    @property
+    def symprec(self) -> float:
+        """Tolerance of the symmetry [A]."""
 
     @property
     def max_force(self) -> float:
@@ -181,11 +191,60 @@ def refusal(found: CellForces, spec: RelaxedEnough) -> Refused | None:
     return None
 
 
-def refusal_columns(rows: range, records: Sequence[dict[str, Any]], found: Sequence[object]) -> pa.Table:
+def at_rest(
+    structures: Sequence[Structure | Refused],
+    spec: S,
+    prepare: Callable[[int, S], T | Refused],
+    cell_of: Callable[[T], Start],
+    loaded: LoadedPotential,
+    run: Run,
+    *,
+    who: str,
+) -> tuple[dict[int, tuple[T, S, CellForces]], dict[int, Refused]]:
+    """Return what is prepared of each crystal that is at its minimum with its symmetry imposed, and the refusals.
+
+    A symmetry found within the tolerance may be none: imposing it then moves the crystal off its minimum. A tighter
+    tolerance is tried before such a crystal is refused.
+
+    :param prepare: imposes the symmetry within ``symprec`` of the settings it is given on the crystal at a position;
+        it may refuse.
+    :param cell_of: the cell of what it made.
+    :param who: prepares, for the reason if it fails.
+    :returns: by position: what was made, the settings with the tolerance that was good, and what the potential says of
+        the cell; and the refusals by position.
+    """
+    made: dict[int, tuple[T, S, CellForces]] = {}
+    refused = {k: s for k, s in enumerate(structures) if isinstance(s, Refused)}
+    waiting = [k for k in range(len(structures)) if k not in refused]
+    for share in TIGHTER:
+        asked = replace(spec, symprec=spec.symprec * share)  # type: ignore[type-var]
+        ready: dict[int, T] = {}
+        for k in waiting:
+            one = or_refused(who, partial(prepare, k, asked))
+            if isinstance(one, Refused):
+                refused[k] = one
+            else:
+                ready[k] = one
+        found = forces_of([cell_of(one) for one in ready.values()], loaded, run)
+        for (k, one), forces in zip(ready.items(), found, strict=True):
+            why = refusal(forces, spec)
+            if why is None:
+                made[k] = (one, asked, forces)
+                refused.pop(k, None)
+            else:
+                refused[k] = why
+        waiting = [k for k in ready if k not in made]
+    return dict(sorted(made.items())), refused
+
+
+def refusal_columns(
+    rows: range, records: Sequence[dict[str, Any]], found: Sequence[object], parent: str = "crystals"
+) -> pa.Table:
     """Return what every table made from a set of crystals begins with: which crystal, and whether and why it failed.
 
     :param records: the rows of the set.
     :param found: what was computed of each, or a :class:`Refused`.
+    :param parent: link label of the set.
     """
     refused = [f if isinstance(f, Refused) else None for f in found]
     text = pa.string()
@@ -194,9 +253,9 @@ def refusal_columns(rows: range, records: Sequence[dict[str, Any]], found: Seque
             "content_id": pa.array([r["content_id"] for r in records], type=text),
             "status": pa.array([schema.STATUS_OK if r is None else r.status for r in refused], type=text),
             "reason": pa.array([None if r is None else r.reason for r in refused], type=text),
-            "parent_input": pa.array(["crystals"] * len(rows), type=text),
+            "parent_input": pa.array([parent] * len(rows), type=text),
             "parent_row": pa.array(rows, type=pa.int64()),
-            "reduced_formula": pa.array([r["reduced_formula"] for r in records], type=text),
+            "reduced_formula": pa.array([r.get("reduced_formula") for r in records], type=text),
         }
     )
 

@@ -3,6 +3,9 @@
 The energy of the hull at a composition is the least energy of any mixture of entries with that composition: a linear
 programme whose answer is also the decomposition. It agrees with pymatgen's ``PhaseDiagram`` and needs no
 triangulation, so elements, binaries and systems of six elements are treated alike.
+
+A hull is only as good as the entries behind it. Where they are too few is told by a rule that looks at the entries
+alone, never at an energy: see :data:`MIN_COVERAGE`.
 """
 
 from __future__ import annotations
@@ -16,12 +19,18 @@ from itertools import combinations
 import numpy as np
 
 System = tuple[str, ...]
+#: Elements in alphabetical order with their atomic fractions, rounded: the key of a composition.
+Fractions = tuple[tuple[str, float], ...]
+
+#: A chemical system is incomplete if an element has no entry, if no compound competes there, or if a smaller share than
+#: this of its sub-systems (elements, pairs, …, the system itself) has an entry; the entry left out does not count.
+MIN_COVERAGE = 0.5
 
 _TOKEN = re.compile(r"([A-Z][a-z]?)\s*([0-9.]*)")
 
 
 @cache
-def fractions(formula: str) -> tuple[tuple[str, float], ...]:
+def fractions(formula: str) -> Fractions:
     """Return the atomic fractions of a formula, elements in alphabetical order.
 
     Plain formulas (``Al2 O3``) are read at once; those with brackets by pymatgen.
@@ -43,6 +52,19 @@ def system_of(formula: str) -> System:
     return tuple(symbol for symbol, _ in fractions(formula))
 
 
+def read_system(formula: str) -> System | None:
+    """Return the chemical system of a formula that somebody typed, None if it is none."""
+    from pymatgen.core import Element
+
+    try:
+        amounts = dict(fractions(formula))
+    except (ValueError, ZeroDivisionError):
+        return None
+    real = all(Element.is_valid_symbol(s) and np.isfinite(x) and x > 0 for s, x in amounts.items())
+    whole = "(" in formula or "[" in formula or not _TOKEN.sub("", formula).strip()
+    return tuple(amounts) if amounts and real and whole else None
+
+
 def same_composition(one: str, other: str) -> bool:
     """Whether two formulas have the same atomic fractions."""
     a, b = dict(fractions(one)), dict(fractions(other))
@@ -57,12 +79,27 @@ class HullPoint:
     :param n_competing: distinct compounds of the reference in the chemical system, elements not counted.
     :param coverage: share of the sub-systems (elements, pairs, …, the system itself) that have an entry.
     :param missing: elements without an entry.
+    :param decomposition: entries that the composition decomposes into: formula and share of the atoms, largest first.
     """
 
     energy: float | None
     n_competing: int
     coverage: float
     missing: tuple[str, ...] = ()
+    decomposition: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def incomplete(self) -> str | None:
+        """Why the entries are too few to rely on this point, by the rule above; None if they are not."""
+        if self.missing:
+            return f"no entry for {', '.join(self.missing)}"
+        if self.coverage == 1.0:  # also of an element: its only sub-system is itself
+            return None
+        if self.n_competing == 0:
+            return "no compound competes"
+        if self.coverage < MIN_COVERAGE:
+            return f"{100 * self.coverage:.0f} % of the sub-systems have an entry"
+        return None
 
 
 class Hull:
@@ -73,15 +110,22 @@ class Hull:
     """
 
     def __init__(self, formulas: Sequence[str], energies: Iterable[float]) -> None:
-        self._by_system: dict[System, dict[tuple[tuple[str, float], ...], list[float]]] = {}
+        self._by_system: dict[System, dict[Fractions, list[float]]] = {}
+        self._names: dict[Fractions, str] = {}
         for formula, energy in zip(formulas, energies, strict=True):
             if np.isfinite(energy):
-                key = tuple((s, round(x, 9)) for s, x in fractions(formula))
+                key = _key(formula)
+                self._names.setdefault(key, formula)
                 self._by_system.setdefault(system_of(formula), {}).setdefault(key, []).append(float(energy))
         for compositions in self._by_system.values():
             for held in compositions.values():
                 held.sort()
-        self._cache: dict[System, tuple[np.ndarray, np.ndarray]] = {}
+        self._cache: dict[System, _Entries] = {}
+
+    @property
+    def systems(self) -> dict[System, int]:
+        """Number of distinct compositions of each chemical system that has an entry."""
+        return {system: len(compositions) for system, compositions in self._by_system.items()}
 
     def terminals(self) -> dict[str, float]:
         """Return the energy per atom of each element that has an entry [eV/atom]."""
@@ -96,64 +140,82 @@ class Hull:
 
         :param without: energy per atom [eV/atom] of one entry of exactly this composition that is left out once
             (the row's own entry, when a row is judged against a set that contains it).
-        :param tolerance: within which that energy is recognised [eV/atom].
+        :param tolerance: within which that energy is recognised [eV/atom]; the nearest entry is left out.
         """
         system = system_of(formula)
-        parts = [p for size in range(1, len(system) + 1) for p in combinations(system, size)]
+        parts = _parts(system)
         present = [p for p in parts if p in self._by_system]
         missing = tuple(s for s in system if (s,) not in self._by_system)
         competing = sum(len(self._by_system[p]) for p in present if len(p) > 1)
-        coverage = len(present) / len(parts)
-        if missing:
-            return HullPoint(None, competing, coverage, missing)
-        matrix, energies = self._arrays(system, present)
-        target = np.array([x for _, x in fractions(formula)])
-        if without is not None:
-            matrix, energies, gone = self._drop(system, formula, (without, tolerance), matrix, energies)
+        entries, n_present = None, len(present)
+        if without is not None and (own := self._own(formula, without, tolerance)) is not None:
+            entries, gone = self._without(system, _key(formula), own)
             competing -= int(gone and len(system) > 1)
-        return HullPoint(_lowest(matrix, energies, target), competing, coverage)
+            n_present -= int(gone and len(self._by_system[system]) == 1)
+        if missing or n_present == 0:
+            return HullPoint(None, competing, n_present / len(parts), missing)
+        target = np.array([x for _, x in fractions(formula)])
+        energy, decomposition = _lowest(entries or self._entries(system), target)
+        return HullPoint(energy, competing, n_present / len(parts), (), decomposition)
 
-    def _arrays(self, system: System, present: list[System]) -> tuple[np.ndarray, np.ndarray]:
+    def compositions(self, system: System) -> list[tuple[str, dict[str, float], float]]:
+        """Return formula, atomic fractions and lowest energy [eV/atom] of each composition within a system."""
+        return [
+            (self._names[key], dict(key), held[0])
+            for part in _parts(system)
+            for key, held in self._by_system.get(part, {}).items()
+        ]
+
+    def _entries(self, system: System) -> _Entries:
         if system not in self._cache:
-            column = {symbol: k for k, symbol in enumerate(system)}
-            rows, energies = [], []
-            for part in present:
-                for key, held in self._by_system[part].items():
-                    row = np.zeros(len(system))
-                    for symbol, x in key:
-                        row[column[symbol]] = x
-                    rows.append(row)
-                    energies.append(held[0])
-            self._cache[system] = np.array(rows), np.array(energies)
+            held = self.compositions(system)
+            matrix = np.array([[part.get(symbol, 0.0) for symbol in system] for _, part, _ in held])
+            self._cache[system] = _Entries([name for name, _, _ in held], matrix, np.array([e for *_, e in held]))
         return self._cache[system]
 
-    def _drop(
-        self,
-        system: System,
-        formula: str,
-        own_energy: tuple[float, float],
-        matrix: np.ndarray,
-        energies: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _own(self, formula: str, energy: float, tolerance: float) -> int | None:
+        """Return the place of the entry nearest in energy among those of a composition, None if none is near."""
+        held = self._by_system.get(system_of(formula), {}).get(_key(formula), [])
+        near = [(abs(e - energy), k) for k, e in enumerate(held) if abs(e - energy) < tolerance]
+        return min(near)[1] if near else None
+
+    def _without(self, system: System, key: Fractions, own: int) -> tuple[_Entries, bool]:
         """Leave one entry out; the last value says whether its composition has no other entry."""
-        key = tuple((s, round(x, 9)) for s, x in fractions(formula))
-        held = self._by_system.get(system, {}).get(key, [])
-        own = next((k for k, e in enumerate(held) if abs(e - own_energy[0]) < own_energy[1]), None)
-        if own is None:
-            return matrix, energies, False
+        held = self._by_system[system][key]
         rest = held[:own] + held[own + 1 :]
-        row = np.flatnonzero(np.abs(matrix - np.array([x for _, x in key])).max(axis=1) < 1e-9)
+        entries = self._entries(system)
+        row = entries.names.index(self._names[key])
         if rest:
-            energies = energies.copy()
+            energies = entries.energies.copy()
             energies[row] = rest[0]
-            return matrix, energies, False
-        return np.delete(matrix, row, axis=0), np.delete(energies, row), True
+            return _Entries(entries.names, entries.matrix, energies), False
+        names = entries.names[:row] + entries.names[row + 1 :]
+        return _Entries(names, np.delete(entries.matrix, row, axis=0), np.delete(entries.energies, row)), True
 
 
-def _lowest(matrix: np.ndarray, energies: np.ndarray, target: np.ndarray) -> float | None:
-    """Return min e·x over x >= 0 with matrixᵀ x = target, None if there is no such x."""
+@dataclass(frozen=True)
+class _Entries:
+    """Lowest entry of each composition of a system: names, atomic fractions (n, elements) and energies [eV/atom]."""
+
+    names: list[str]
+    matrix: np.ndarray
+    energies: np.ndarray
+
+
+def _key(formula: str) -> Fractions:
+    return tuple((symbol, round(x, 9)) for symbol, x in fractions(formula))
+
+
+def _parts(system: System) -> list[System]:
+    return [part for size in range(1, len(system) + 1) for part in combinations(system, size)]
+
+
+def _lowest(entries: _Entries, target: np.ndarray) -> tuple[float | None, tuple[tuple[str, float], ...]]:
+    """Return min e·x over x >= 0 with matrixᵀ x = target and the mixture x, None and nothing if there is none."""
+    matrix, energies = entries.matrix, entries.energies
     if len(target) == 1:
-        return float(energies.min()) if len(energies) else None
+        best = int(energies.argmin())
+        return float(energies[best]), ((entries.names[best], 1.0),)
     from scipy.optimize import linprog
 
     # against the elements the numbers are small: the same minimiser, and a solver tolerance of 1e-7 stays one of 1e-7
@@ -161,8 +223,9 @@ def _lowest(matrix: np.ndarray, energies: np.ndarray, target: np.ndarray) -> flo
     levels = np.array([energies[pure & (matrix[:, k] > 0.5)].min() for k in range(len(target))])
     found = linprog(energies - matrix @ levels, A_eq=matrix.T, b_eq=target, bounds=(0, None), method="highs")
     if found.status != 0 or found.fun is None:
-        return None
-    return float(found.fun) + float(target @ levels)
+        return None, ()
+    mixture = [(entries.names[k], float(found.x[k])) for k in np.flatnonzero(found.x > 1e-8)]
+    return float(found.fun) + float(target @ levels), tuple(sorted(mixture, key=lambda part: -part[1]))
 
 
 def formation_energy(formula: str, energy_per_atom: float, terminals: Mapping[str, float]) -> float | None:

@@ -27,9 +27,9 @@ from crysgen_aiida.physics.batch import Floats
 from crysgen_aiida.physics.forces import (
     CellForces,
     Refused,
+    at_rest,
     forces_of,
     or_refused,
-    refusal,
     response_set,
     start_cell,
 )
@@ -145,29 +145,21 @@ def phonons_of(
         modes (non-analytic correction); none if absent.
     """
     charges = list(born) if born is not None else [None] * len(structures)
-    results: dict[int, Phonons | Refused] = {}
-    ready: dict[int, Phonopy] = {}
-    for k, (structure, charge) in enumerate(zip(structures, charges, strict=True)):
-        made = structure
-        if not isinstance(structure, Refused):
-            made = or_refused("phonopy", partial(_prepare, structure, spec, charge))
-        if isinstance(made, Refused):
-            results[k] = made
-        else:
-            ready[k] = made
-    at_rest = dict(zip(ready, forces_of([_start(p.primitive) for p in ready.values()], loaded, run), strict=True))
-    for k, rest in at_rest.items():
-        if (why := refusal(rest, spec)) is not None:
-            results[k] = why
-            del ready[k]
-        else:
-            ready[k].generate_displacements(distance=spec.displacement)
-    displaced = {k: [_start(cell) for cell in p.supercells_with_displacements] for k, p in ready.items()}
+
+    def prepare(k: int, asked: PhononSpec) -> Phonopy | Refused:
+        structure = structures[k]
+        return structure if isinstance(structure, Refused) else _prepare(structure, asked, charges[k])
+
+    ready, refused = at_rest(structures, spec, prepare, lambda p: _start(p.primitive), loaded, run, who="phonopy")
+    results: dict[int, Phonons | Refused] = dict(refused)
+    for phonopy, _, _ in ready.values():
+        phonopy.generate_displacements(distance=spec.displacement)
+    displaced = {k: [_start(cell) for cell in p.supercells_with_displacements] for k, (p, _, _) in ready.items()}
     forces = iter(forces_of([cell for cells in displaced.values() for cell in cells], loaded, run))
-    for k, phonopy in ready.items():
+    for k, (phonopy, asked, rest) in ready.items():
         run.check_time()
         mine = [next(forces) for _ in displaced[k]]
-        results[k] = or_refused("phonopy", partial(_finish, phonopy, at_rest[k], mine, spec))
+        results[k] = or_refused("phonopy", partial(_finish, phonopy, rest, mine, asked))
     return [results[k] for k in range(len(structures))]
 
 

@@ -2,24 +2,30 @@
 
 A potential is always a parameter of a computation and is recorded with the hash of its checkpoint. What it may be
 compared with is declared here: ``self-consistent`` (its own energies only) and, if it was trained on energies with the
-corrections of the Materials Project of 2020, ``mp2020-compatible``.
+corrections of the Materials Project of 2020, ``mp2020-compatible``. Others may be added by a package of their own: an
+entry point in the group ``crysgen.potentials`` that names a :class:`PotentialInfo`.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from functools import cache
+from importlib import import_module, metadata
+from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-
 from crysgen_aiida.crystals.errors import ImpossibleRequest, NotInstalled
-from crysgen_aiida.physics.batch import BatchPotential, CellBatch, Evaluation
+from crysgen_aiida.physics.batch import BatchPotential
 
 SELF_CONSISTENT, MP2020 = "self-consistent", "mp2020-compatible"
+#: Entry points of this group add potentials.
+GROUP = "crysgen.potentials"
+
+_UNCORRECTED = "PBE and PBE+U as Materials Project computes them, without corrections"
+_CORRECTED = "PBE and PBE+U with the Materials Project's corrections of 2020"
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,13 @@ class PotentialInfo:
     :param schemes: reference energies its energies may be compared with.
     :param conservative: whether forces are exact derivatives of the energy; others cannot be used for phonons.
     :param max_z: elements 1 to ``max_z`` are covered, except those in ``without``.
-    :param calculator: ``module:callable`` that returns an ASE calculator, for all but CHGNet.
-    :param arguments: keyword arguments of that callable.
+    :param install: what `pip install` is given.
+    :param energies: the scale of its energies, and the corrections in it.
+    :param package: what must be importable.
+    :param module: module that evaluates it in batches, with functions ``checkpoint_path(**arguments)`` and
+        ``load(device, **arguments)``; empty for an ASE calculator.
+    :param calculator: ``module:callable`` that returns an ASE calculator; empty with ``module``.
+    :param arguments: keyword arguments of those functions, or of that callable.
     """
 
     name: str
@@ -42,7 +53,10 @@ class PotentialInfo:
     install: str
     citation: str
     licence: str
-    calculator: str | None = None
+    energies: str
+    package: str
+    module: str = ""
+    calculator: str = ""
     arguments: tuple[tuple[str, Any], ...] = ()
     without: tuple[int, ...] = (84, 85, 86, 87, 88)  # Po to Ra: in none of the Materials Project's trajectories
 
@@ -55,29 +69,81 @@ class PotentialInfo:
         """Whether all of these elements are in its training data."""
         return all(1 <= z <= self.max_z and z not in self.without for z in numbers)
 
+    @property
+    def n_elements(self) -> int:
+        """How many elements it covers."""
+        return sum(self.covers([z]) for z in range(1, self.max_z + 1))
 
-_CHGNET = PotentialInfo(
-    name="chgnet",
-    version="0.3.0",
-    schemes=(SELF_CONSISTENT, MP2020),
-    conservative=True,
-    max_z=94,
-    install="chgnet>=0.4.2",
-    citation="Deng et al., Nat. Mach. Intell. 5, 1031 (2023)",
-    licence="BSD-3-Clause",
-)
-_OTHERS = (
+    def missing(self) -> str | None:
+        """Return why it cannot be loaded here, None if nothing is known to be missing. Nothing is imported."""
+        if find_spec(self.package) is None:
+            return (
+                f"The potential {self.name!r} needs {self.package}, which cannot be imported here; run "
+                f"`pip install '{self.install}'` where the worker runs."
+            )
+        if self.module:
+            try:
+                import_module(self.module).checkpoint_path(**dict(self.arguments))
+            except NotInstalled as error:
+                return str(error)
+        return None
+
+
+_HERE = "crysgen_aiida.physics"
+_BUILT_IN = (
+    PotentialInfo(
+        name="chgnet",
+        version="0.3.0",
+        schemes=(SELF_CONSISTENT, MP2020),
+        conservative=True,
+        max_z=94,
+        install="chgnet>=0.4.2",
+        citation="Deng et al., Nat. Mach. Intell. 5, 1031 (2023)",
+        licence="BSD-3-Clause",
+        energies=_CORRECTED,
+        package="chgnet",
+        module=f"{_HERE}.chgnet_batch",
+    ),
     PotentialInfo(
         name="sevennet",
-        version="0-11July2024",
+        version="l3i5",
         schemes=(SELF_CONSISTENT,),
         conservative=True,
         max_z=94,
         install="sevenn>=0.11",
         citation="Park et al., J. Chem. Theory Comput. 20, 4857 (2024)",
         licence="GPL-3.0",
-        calculator="sevenn.calculator:SevenNetCalculator",
-        arguments=(("model", "7net-0"),),
+        energies=_UNCORRECTED,
+        package="sevenn",
+        module=f"{_HERE}.sevennet_batch",
+        arguments=(("model", "l3i5"),),
+    ),
+    PotentialInfo(
+        name="sevennet-0",
+        version="11July2024",
+        schemes=(SELF_CONSISTENT,),
+        conservative=True,
+        max_z=94,
+        install="sevenn>=0.11",
+        citation="Park et al., J. Chem. Theory Comput. 20, 4857 (2024)",
+        licence="GPL-3.0",
+        energies=_UNCORRECTED,
+        package="sevenn",
+        module=f"{_HERE}.sevennet_batch",
+        arguments=(("model", "0"),),
+    ),
+    PotentialInfo(
+        name="nequix",
+        version="mp-1-pft",
+        schemes=(SELF_CONSISTENT,),
+        conservative=True,
+        max_z=94,
+        install="e3nn>=0.5",
+        citation="Koker et al., arXiv:2508.16067",
+        licence="MIT",
+        energies=_UNCORRECTED,
+        package="e3nn",
+        module=f"{_HERE}.nequix_batch",
     ),
     PotentialInfo(
         name="mace",
@@ -88,6 +154,8 @@ _OTHERS = (
         install="mace-torch>=0.3.10",
         citation="Batatia et al., arXiv:2401.00096",
         licence="MIT",
+        energies=_UNCORRECTED,
+        package="mace",
         calculator="mace.calculators:mace_mp",
         arguments=(("model", "medium-mpa-0"), ("default_dtype", "float64")),
     ),
@@ -100,13 +168,55 @@ _OTHERS = (
         install="mattersim>=1.2",
         citation="Yang et al., arXiv:2405.04967",
         licence="MIT",
+        energies="PBE and PBE+U of its own data set, in the Materials Project's settings, without corrections",
+        package="mattersim",
         calculator="mattersim.forcefield:MatterSimCalculator",
         arguments=(("load_path", "MatterSim-v1.0.0-5M.pth"),),
     ),
+    *(
+        PotentialInfo(
+            name=name,
+            version=f"v3-{kind}-inf-mpa",
+            schemes=(SELF_CONSISTENT,),
+            conservative=conservative,
+            max_z=94,
+            install="orb-models>=0.5",
+            citation="Rhodes et al., arXiv:2504.06231",
+            licence="Apache-2.0",
+            energies=_UNCORRECTED,
+            package="orb_models",
+            calculator=f"{_HERE}.ase_potential:orb_calculator",
+            arguments=(("model", f"orb_v3_{kind}_inf_mpa"),),
+        )
+        for name, kind, conservative in (("orb", "conservative", True), ("orb-direct", "direct", False))
+    ),
 )
 
-POTENTIALS: dict[str, PotentialInfo] = {p.name: p for p in (_CHGNET, *_OTHERS)}
+POTENTIALS: dict[str, PotentialInfo] = {p.name: p for p in _BUILT_IN}
 DEFAULT_POTENTIAL = "chgnet"
+
+
+@cache
+def potentials() -> dict[str, PotentialInfo]:
+    """Return all registered potentials, those of plug-ins behind the built-in ones.
+
+    A plug-in that cannot be imported, is no :class:`PotentialInfo` or takes a name that is taken is left out with a
+    warning: it must not stop work that does not need it.
+    """
+    found = dict(POTENTIALS)
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            info = entry.load()
+        except Exception as error:  # whatever a foreign package does when imported
+            warnings.warn(f"The potential {entry.name!r} ({entry.value}) cannot be imported: {error}", stacklevel=2)
+            continue
+        if not isinstance(info, PotentialInfo):
+            warnings.warn(f"The entry point {entry.name!r} of {GROUP} names no PotentialInfo.", stacklevel=2)
+        elif info.name in found:
+            warnings.warn(f"There are two potentials {info.name!r}; that of {entry.value} is left out.", stacklevel=2)
+        else:
+            found[info.name] = info
+    return found
 
 
 def get_potential(name: str) -> PotentialInfo:
@@ -114,11 +224,12 @@ def get_potential(name: str) -> PotentialInfo:
 
     :raises ImpossibleRequest: if it is not registered; the message lists what is.
     """
-    if name not in POTENTIALS:
-        close = difflib.get_close_matches(name, POTENTIALS, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(POTENTIALS)}."
+    known = potentials()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
         raise ImpossibleRequest(f"There is no potential {name!r}. {hint}")
-    return POTENTIALS[name]
+    return known[name]
 
 
 @dataclass(frozen=True)
@@ -130,13 +241,14 @@ class LoadedPotential:
     compute: BatchPotential
 
     def record(self) -> dict[str, Any]:
-        """Return name, version, method, checkpoint hash and energy schemes, for the metadata of a set."""
+        """Return name, version, method, checkpoint hash and energy scale, for the metadata of a set."""
         return {
             "name": self.info.name,
             "version": self.info.version,
             "method": self.info.method,
             "checkpoint_sha256": self.checkpoint_hash,
             "schemes": list(self.info.schemes),
+            "energies": self.info.energies,
             "conservative": self.info.conservative,
         }
 
@@ -146,76 +258,19 @@ def load_potential(name: str, device: str = "cpu") -> LoadedPotential:
 
     :param device: ``cpu`` or ``cuda``.
     :raises ImpossibleRequest: if it is not registered.
-    :raises NotInstalled: if its package is missing; the message has the pip line.
+    :raises NotInstalled: if its package or its weights are missing; the message has the remedy.
     :raises CorruptWeights: if its checkpoint cannot be read.
     """
+    from crysgen_aiida.physics.checkpoints import file_hash
+
     info = get_potential(name)
-    if info.calculator is None:
-        from crysgen_aiida.physics.chgnet_batch import CHGNetBatch, checkpoint_hash
-
-        return LoadedPotential(info, checkpoint_hash(), CHGNetBatch(device))
-    module, _, attribute = info.calculator.partition(":")
-    try:
-        make: Callable[..., Any] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise NotInstalled(
-            f"The potential {name!r} needs {module}, which cannot be imported here ({error}); "
-            f"run `pip install '{info.install}'` where the worker runs."
-        ) from error
-    calculator = make(device=device, **dict(info.arguments))
-    return LoadedPotential(info, hash_parameters(calculator), ASEPotential(calculator))
-
-
-class ASEPotential:
-    """Any ASE calculator as a :class:`~crysgen_aiida.physics.batch.BatchPotential`, one crystal after the other."""
-
-    def __init__(self, calculator: Any) -> None:
-        self.calculator = calculator
-
-    def evaluate(self, batch: CellBatch) -> Evaluation:
-        """Return energies [eV], forces [eV/A] and stresses [eV/A^3] of a batch."""
-        from ase import Atoms
-
-        from crysgen_aiida.physics.neighbours import half_list
-
-        starts, n = batch.starts, len(batch.counts)
-        energies, stresses, shortest = np.zeros(n), np.zeros((n, 3, 3)), np.full(n, np.inf)
-        isolated = np.zeros(n, dtype=np.int64)
-        forces = np.zeros_like(batch.positions)
-        for b in range(n):
-            part = slice(starts[b], starts[b + 1])
-            cell = batch.cells[b]
-            atoms = Atoms(batch.numbers[part], positions=batch.positions[part], cell=cell, pbc=True)
-            atoms.calc = self.calculator
-            energies[b] = atoms.get_potential_energy()
-            forces[part] = atoms.get_forces()
-            stresses[b] = atoms.get_stress(voigt=False)
-            pairs = half_list(cell, batch.positions[part] @ np.linalg.inv(cell), 6.0, 0.0)
-            vectors = atoms.positions[pairs.j] - atoms.positions[pairs.i] + pairs.image @ cell
-            if len(vectors):
-                shortest[b] = float(np.sqrt((vectors * vectors).sum(axis=1)).min())
-            isolated[b] = len(atoms) - len(np.union1d(pairs.i, pairs.j))
-        return Evaluation(energies=energies, forces=forces, stresses=stresses, isolated=isolated, shortest=shortest)
-
-    def forget(self, keys: Sequence[int] | None = None) -> None:
-        """Nothing is kept between evaluations."""
-
-
-def hash_parameters(calculator: Any) -> str:
-    """Return a SHA-256 over the parameters of the torch module inside an ASE calculator.
-
-    :raises ImpossibleRequest: if none is found, since an unrecorded potential cannot be compared with anything.
-    """
-    import torch
-
-    held = [calculator, *vars(calculator).values()]
-    held += [m for v in held if isinstance(v, (list, tuple)) for m in v]
-    held += [getattr(v, "model", None) for v in held]
-    modules = [m for m in held if isinstance(m, torch.nn.Module)]
-    if not modules:
-        raise ImpossibleRequest(f"{type(calculator).__name__} holds no torch module whose parameters could be hashed.")
-    digest = hashlib.sha256()
-    for name, tensor in sorted(modules[0].state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
-    return digest.hexdigest()
+    if (missing := info.missing()) is not None:
+        raise NotInstalled(missing)
+    arguments = dict(info.arguments)
+    if info.module:
+        module = import_module(info.module)
+        digest = file_hash(module.checkpoint_path(**arguments), info.package)
+        return LoadedPotential(info, digest, module.load(device, **arguments))
+    evaluator = import_module(f"{_HERE}.ase_potential")
+    calculator = evaluator.make_calculator(info, device)
+    return LoadedPotential(info, evaluator.hash_parameters(calculator), evaluator.ASEPotential(calculator))

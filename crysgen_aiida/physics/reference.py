@@ -11,14 +11,14 @@ Energies are compared only within one scheme:
 
 Anything else is refused. The distance to such a hull is a *lower bound* on the distance to the true one: a compound
 that the reference does not know can only raise it. A reference may be called a judge of stability once it has passed
-:func:`assess_reference`.
+:func:`~crysgen_aiida.physics.assessment.assess_reference`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,9 @@ from crysgen_aiida.physics.potentials import MP2020, SELF_CONSISTENT
 MP_LEGACY = "mp-legacy"
 SCHEMES = (SELF_CONSISTENT, MP2020, MP_LEGACY)
 #: Methods whose formation energies each scheme of labels takes.
-_LABEL_METHODS = {MP2020: "pbe-mp2020", MP_LEGACY: "pbe-mp-legacy"}
-#: An assessment passes with this share of labels reproduced within the window, on at least so many rows.
-PASS_SHARE, PASS_WINDOW, PASS_ROWS, PASS_LABEL = 0.75, 0.010, 500, 0.005  # -, eV/atom, -, eV/atom
+LABEL_METHODS = {MP2020: "pbe-mp2020", MP_LEGACY: "pbe-mp-legacy"}
+#: What ``energy_zero`` says of a reference whose energies are formation energies.
+OF_FORMATION = "elements (energies are formation energies per atom)"
 _ELEMENT_PREFIX = "element: "
 
 
@@ -155,7 +155,7 @@ def _relax_elements(
 
 
 def _from_labels(crystals: CrystalSet, name: str, scheme: str) -> ReferenceSet:
-    column, method = "formation_energy_per_atom", _LABEL_METHODS[scheme]
+    column, method = "formation_energy_per_atom", LABEL_METHODS[scheme]
     if column not in crystals.columns or crystals.method(column) != method:
         raise EnergySchemeMismatch(
             f"A reference of scheme {scheme!r} needs {column} by {method}; this set has "
@@ -163,11 +163,10 @@ def _from_labels(crystals: CrystalSet, name: str, scheme: str) -> ReferenceSet:
         )
     entries = [e for e in _entries(crystals, column) if len(system_of(e.formula)) > 1]
     symbols = sorted({s for e in entries for s in system_of(e.formula)})
-    zero = "elements (energies are formation energies per atom)"
     return _pack(
         [*entries, *(_Entry(s, 0.0, "definition") for s in symbols)],
         method,
-        {"name": name, "scheme": scheme, "method": method, "energy_zero": zero},
+        {"name": name, "scheme": scheme, "method": method, "energy_zero": OF_FORMATION},
     )
 
 
@@ -307,7 +306,8 @@ def reduced_formulas(reference: ReferenceSet) -> frozenset[str]:
     """Return the reduced formulas of the entries, which may have no crystals: what is known to exist in some form."""
     from pymatgen.core import Composition
 
-    return frozenset(str(Composition(formula).reduced_formula) for formula in set(reference.column("formula")))
+    usable = {formula for formula, ok in zip(reference.column("formula"), reference.ok, strict=True) if ok}
+    return frozenset(str(Composition(formula).reduced_formula) for formula in usable)
 
 
 def _settled(value: float) -> float:
@@ -319,60 +319,3 @@ def _why_none(point: HullPoint, name: str) -> str:
     if point.missing:
         return f"the reference {name!r} has no terminal for {', '.join(point.missing)}"
     return f"no mixture of entries of the reference {name!r} has this composition"
-
-
-# -- may it judge stability? -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """How well a reference reproduces known distances to the hull, each row's own entry removed.
-
-    :param n: rows compared, those with a label above 5 meV/atom.
-    :param within: share within 10 meV/atom.
-    :param mae: mean absolute error [eV/atom].
-    :param bias: mean error [eV/atom]; negative means that it flatters.
-    :param passed: whether it may be called a judge of stability (>= 75 % within 10 meV/atom on >= 500 rows).
-    """
-
-    n: int
-    within: float
-    mae: float
-    bias: float
-    passed: bool
-
-
-def assess_reference(
-    reference: ReferenceSet, formulas: Sequence[str], energies: Sequence[float], labels: Sequence[float]
-) -> Assessment:
-    """Compare a reference with labelled distances to the hull.
-
-    :param energies: energy per atom of each row on the scale of the reference [eV/atom].
-    :param labels: energy above hull of each row by the source of the labels [eV/atom].
-    :raises EmptySet: if no row has a label above 5 meV/atom.
-    """
-    against = Reference(reference)
-    errors = []
-    for formula, energy, label in zip(formulas, energies, labels, strict=True):
-        if not (np.isfinite(energy) and np.isfinite(label)) or label <= PASS_LABEL:
-            continue
-        point = against.hull.at(formula, without=float(energy), tolerance=PASS_WINDOW)
-        if point.energy is not None:
-            errors.append(energy - point.energy - label)
-    if not errors:
-        raise EmptySet("No row has a label above 5 meV/atom and all terminals: nothing can be assessed.")
-    held = np.array(errors)
-    within = float((np.abs(held) <= PASS_WINDOW).mean())
-    passed = within >= PASS_SHARE and len(held) >= PASS_ROWS
-    return Assessment(len(held), within, float(np.abs(held).mean()), float(held.mean()), passed)
-
-
-def with_assessment(reference: ReferenceSet, assessment: Assessment) -> ReferenceSet:
-    """Return the reference with the assessment in its metadata."""
-    return reference.with_metadata(assessment=asdict(assessment))
-
-
-def wording(reference: ReferenceSet) -> str:
-    """Return what a distance to this reference may be called: ``energy above hull`` or ``lower bound``."""
-    passed = json.loads(reference.metadata.get("assessment", "{}")).get("passed", False)
-    return "energy above hull" if passed else "lower bound"

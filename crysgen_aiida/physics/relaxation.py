@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,46 +19,23 @@ import pyarrow as pa
 
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.crystal_set import CrystalSet
-from crysgen_aiida.crystals.errors import OutOfMemory
+from crysgen_aiida.crystals.errors import BadInput, OutOfMemory
 from crysgen_aiida.crystals.relaxing import Relaxed, Start
 from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA, CellBatch, Evaluation, Floats
+from crysgen_aiida.physics.descent import Descent
 from crysgen_aiida.physics.fire import Fire
+from crysgen_aiida.physics.fixed_symmetry import FixedSymmetry
+from crysgen_aiida.physics.lbfgs import Lbfgs
 from crysgen_aiida.physics.potentials import LoadedPotential, load_potential
+from crysgen_aiida.physics.relax_spec import RelaxSpec as RelaxSpec
 from crysgen_aiida.physics.selection import Refusal, SelectionSpec, select_rows
 
 #: Rows of one finished part. Fixed: a resumed run must cut the set at the same places.
 PART_ROWS = 32
 #: Atoms evaluated together, per thread of a CPU and on a GPU.
 BATCH_ATOMS = {"cpu": 96, "cuda": 8192}
-
-
-@dataclass(frozen=True)
-class RelaxSpec:
-    """When a relaxation ends.
-
-    :param fmax: largest generalised force left [eV/A]: on atoms and, divided by the number of atoms, on the cell.
-    :param max_steps: steps after which a crystal is kept as it is, ``converged`` false.
-    :param relax_cell: whether the cell moves as well.
-    :param max_step: longest step of all coordinates of a crystal together [A].
-    :param min_volume_ratio: a cell that shrinks below this times its first volume has collapsed.
-    :param max_volume_ratio: a cell that grows above this times its first volume has exploded.
-    :param min_distance: atoms closer than this [A] have collapsed.
-    """
-
-    fmax: float = 0.1
-    max_steps: int = 100
-    relax_cell: bool = True
-    max_step: float = 0.2
-    min_volume_ratio: float = 0.3
-    max_volume_ratio: float = 3.0
-    min_distance: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.fmax <= 0 or self.max_step <= 0 or self.max_steps < 0:
-            raise ValueError("fmax and max_step must be positive and max_steps not negative")
-        if not 0 < self.min_volume_ratio < 1 < self.max_volume_ratio:
-            raise ValueError("min_volume_ratio must be below 1 and max_volume_ratio above it")
+_OPTIMIZERS: dict[str, type[Descent]] = {"fire": Fire, "lbfgs": Lbfgs}
 
 
 def relax_set(
@@ -104,7 +81,7 @@ def relax_set(
     return relaxed.with_metadata(
         method=loaded.info.method,
         potential=loaded.record(),
-        relax_spec=asdict(spec),
+        relax_spec=spec.record(),
         selection={**asdict(selection), "gates": selection.gates} if selection is not None else "none",
     )
 
@@ -166,7 +143,7 @@ class _Lane:
         self.starts, self.mine, self.loaded, self.spec = starts, mine, loaded, spec
         self.job, self.deadline, self.budget = run, deadline, budget
         self.queue = deque(mine)
-        self.active: dict[int, Fire] = {}
+        self.active: dict[int, Descent] = {}
         self.done: dict[int, Relaxed] = {}
 
     def run(self) -> list[Relaxed]:
@@ -185,55 +162,73 @@ class _Lane:
         return [self.done[index] for index in self.mine]
 
     def _admit(self) -> None:
-        room = self.budget - sum(f.n for f in self.active.values())
+        room = self.budget - sum(d.n for d in self.active.values())
         while self.queue and (not self.active or len(self.starts[self.queue[0]][1]) <= room):
             index = self.queue.popleft()
-            cell, numbers, frac = self.starts[index]
-            fire = Fire(numbers, cell.copy(), frac, self.spec.relax_cell, self.spec.max_step)
-            self.active[index] = fire
-            room -= fire.n
+            try:
+                descent = begin(self.starts[index], self.spec)
+            except BadInput as error:
+                self.done[index] = Relaxed(schema.STATUS_FAILED, f"its symmetry cannot be kept: {error}")
+                continue
+            self.active[index] = descent
+            room -= descent.n
 
     def _advance(self) -> None:
+        """Evaluate all crystals under way once; take out those that ended and move the others."""
         keys = tuple(self.active)
-        fires = [self.active[k] for k in keys]
+        descents = [self.active[k] for k in keys]
+        if not keys:
+            return
         batch = CellBatch(
-            numbers=np.concatenate([f.numbers for f in fires]),
-            positions=np.concatenate([f.positions for f in fires]),
-            cells=np.stack([f.cell for f in fires]),
-            counts=np.array([f.n for f in fires], dtype=np.int64),
+            numbers=np.concatenate([d.numbers for d in descents]),
+            positions=np.concatenate([d.positions for d in descents]),
+            cells=np.stack([d.cell for d in descents]),
+            counts=np.array([d.n for d in descents], dtype=np.int64),
             keys=keys,
         )
         found = evaluate(self.loaded, batch)
-        starts = batch.starts
-        for b, (key, fire) in enumerate(zip(keys, fires, strict=True)):
-            forces = found.forces[starts[b] : starts[b + 1]]
-            energy, stress = float(found.energies[b]), found.stresses[b]
-            first_volume = abs(float(np.linalg.det(self.starts[key][0])))
-            ratio = float(batch.volumes[b]) / first_volume
-            ended = self._lost(fire, energy, forces, stress, ratio, float(found.shortest[b]), int(found.isolated[b]))
-            if ended is None:
-                total = fire.generalised_forces(forces, stress)
-                worst = float(np.sqrt((total * total).sum(axis=1).max()))
-                if worst > self.spec.fmax and fire.n_steps < self.spec.max_steps:
-                    fire.step(total)
-                    continue
-                ended = Relaxed(
-                    status=schema.STATUS_OK,
-                    cell=fire.cell,
-                    frac=fire.positions @ np.linalg.inv(fire.cell),
-                    energy_per_atom=energy / fire.n,
-                    max_force=float(np.sqrt((forces * forces).sum(axis=1).max())),
-                    max_stress=float(np.abs(stress).max()) * EV_PER_A3_IN_GPA,
-                    converged=worst <= self.spec.fmax,
-                    n_steps=fire.n_steps,
-                    volume_change=ratio - 1.0,
-                )
-            self.done[key] = ended
-            del self.active[key]
-            self.loaded.compute.forget([key])
+        for b, (key, descent) in enumerate(zip(keys, descents, strict=True)):
+            ended = self._ended(descent, key, b, batch, found)
+            if ended is not None:
+                self.done[key] = ended
+                del self.active[key]
+                self.loaded.compute.forget([key])
+
+    def _ended(self, descent: Descent, key: int, b: int, batch: CellBatch, found: Evaluation) -> Relaxed | None:
+        """Return how a crystal, number ``b`` of the batch, ended; move it and return None if it goes on."""
+        forces = found.forces[batch.starts[b] : batch.starts[b + 1]]
+        energy, stress = float(found.energies[b]), found.stresses[b]
+        first_volume = abs(float(np.linalg.det(self.starts[key][0])))
+        ratio = float(batch.volumes[b]) / first_volume
+        lost = self._lost(descent, energy, forces, stress, ratio, float(found.shortest[b]), int(found.isolated[b]))
+        if lost is not None:
+            return lost
+        total = descent.generalised_forces(forces, stress)
+        worst = float(np.sqrt((total * total).sum(axis=1).max()))
+        if worst > self.spec.fmax and descent.n_steps < self.spec.max_steps:
+            descent.step(total)
+            return None
+        return Relaxed(
+            status=schema.STATUS_OK,
+            cell=descent.cell,
+            frac=descent.positions @ np.linalg.inv(descent.cell),
+            energy_per_atom=energy / descent.n,
+            max_force=float(np.sqrt((forces * forces).sum(axis=1).max())),
+            max_stress=float(np.abs(stress).max()) * EV_PER_A3_IN_GPA,
+            converged=worst <= self.spec.fmax,
+            n_steps=descent.n_steps,
+            volume_change=ratio - 1.0,
+        )
 
     def _lost(
-        self, fire: Fire, energy: float, forces: Floats, stress: Floats, ratio: float, shortest: float, isolated: int
+        self,
+        descent: Descent,
+        energy: float,
+        forces: Floats,
+        stress: Floats,
+        ratio: float,
+        shortest: float,
+        isolated: int,
     ) -> Relaxed | None:
         """Return the failure of a crystal that is beyond relaxing, None if it may go on."""
         spec = self.spec
@@ -247,10 +242,23 @@ class _Lane:
         elif shortest < spec.min_distance:
             reason = f"two atoms came within {shortest:.2f} A of each other"
         elif isolated:
-            reason = f"{isolated} of {fire.n} atoms have no neighbour within reach of the potential (isolated atoms)"
+            reason = f"{isolated} of {descent.n} atoms have no neighbour within reach of the potential (isolated atoms)"
         if reason is None:
             return None
-        return Relaxed(schema.STATUS_FAILED, f"{reason} after {fire.n_steps} steps", n_steps=fire.n_steps)
+        return Relaxed(schema.STATUS_FAILED, f"{reason} after {descent.n_steps} steps", n_steps=descent.n_steps)
+
+
+def begin(start: Start, spec: RelaxSpec) -> Descent:
+    """Return a crystal about to go down.
+
+    :raises BadInput: if it shall keep its symmetry and spglib finds none.
+    """
+    project = None
+    if spec.fix_symmetry:
+        fixed, start = FixedSymmetry.of(start, spec.symprec)
+        project = fixed.project
+    cell, numbers, frac = start
+    return _OPTIMIZERS[spec.optimizer](numbers, cell.copy(), frac, spec.relax_cell, spec.max_step, project)
 
 
 def batch_atoms(run: Run) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class PotentialRelaxer:
 
     def record(self) -> dict[str, Any]:
         """Return the potential with the hash of its checkpoint, and the settings."""
-        return {"potential": self.loaded.record(), "relax_spec": asdict(self.spec)}
+        return {"potential": self.loaded.record(), "relax_spec": self.spec.record()}
 
     def energies(self, starts: Sequence[Start], run: Run) -> list[Relaxed]:
         """Return the energies of crystals as they are; a crystal that is no sensible one gets a reason."""

@@ -1,8 +1,11 @@
-"""Settings of phonons and of elastic constants, free of heavy imports: a job can be refused before it is written."""
+"""Settings of what a potential's derivatives give, free of heavy imports: a job can be refused before it is written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+#: The potential that judges phonons and elastic constants unless another is named.
+DEFAULT_JUDGE = "chgnet"
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,80 @@ class ElasticSpec:
             raise ValueError(f"strains are {self.strains!r}; name each amplitude once")
         if self.max_steps < 1 or self.max_atoms < 1:
             raise ValueError("max_steps and max_atoms must be 1 or more")
+
+
+#: Temperature of the registered property ``kappa_300k`` [K].
+ROOM = 300.0
+
+
+@dataclass(frozen=True)
+class KappaSpec:
+    """How the lattice thermal conductivity is computed and when it is called converged.
+
+    :param displacement: of one atom, and of a second one, in a supercell [A].
+    :param fc3_min_length: least distance of an atom to its images in the supercell of the third-order constants [A].
+    :param fc2_min_length: the same for those of second order, which reach farther [A].
+    :param max_atoms: crystals that need a supercell of more atoms are not computed.
+    :param max_displacements: crystals that need more displaced supercells are not computed.
+    :param mesh_lengths: of the coarse and of the fine mesh of q-points; a mesh has ``length / |a|`` points along an
+        axis ``a`` [A].
+    :param mesh_tolerance: largest relative change between the two meshes of a converged conductivity.
+    :param method: ``rta``, the relaxation-time approximation, or ``lbte``, the linearised Boltzmann equation solved.
+    :param temperatures: [K]; 300 must be among them.
+    :param isotopes: whether natural isotopes scatter.
+    :param check_displacement: a second displacement [A] to compute everything with again on the coarse mesh; 0 for
+        none. Forces of a smooth potential give the same.
+    :param tolerance: a crystal with a mode below ``-tolerance`` [THz] has no lifetimes, hence is refused.
+    :param max_force: crystals with a larger force on an atom are not relaxed, hence refused [eV/A].
+    :param max_stress: the same for the largest component of the stress [GPa].
+    :param symprec: tolerance of the symmetry imposed before anything is displaced [A].
+    :param cumulative_points: frequencies at which the cumulative conductivity is kept.
+    """
+
+    displacement: float = 0.03
+    fc3_min_length: float = 8.0
+    fc2_min_length: float = 12.0
+    max_atoms: int = 400
+    max_displacements: int = 1000
+    mesh_lengths: tuple[float, ...] = (35.0, 50.0)
+    mesh_tolerance: float = 0.1
+    method: str = "rta"
+    temperatures: tuple[float, ...] = (100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0, 800.0)
+    isotopes: bool = True
+    check_displacement: float = 0.0
+    tolerance: float = 0.05
+    max_force: float = 0.02
+    max_stress: float = 0.5
+    symprec: float = 0.01
+    cumulative_points: int = 101
+
+    def __post_init__(self) -> None:
+        _positive(
+            self, "displacement", "fc3_min_length", "fc2_min_length", "mesh_tolerance", "max_force", "max_stress",
+            "symprec", "max_atoms", "max_displacements",
+        )  # fmt: skip
+        if max(self.displacement, self.check_displacement) > 0.2 or self.check_displacement < 0:
+            raise ValueError("a displacement of more than 0.2 A, or a negative one, is no small one; give 0.01 to 0.1")
+        if self.check_displacement == self.displacement:
+            raise ValueError("check_displacement equals displacement; give another one, or 0 for no check")
+        if self.tolerance < 0:
+            raise ValueError(f"tolerance is {self.tolerance:g} THz; give 0 or more")
+        if self.method not in ("rta", "lbte"):
+            raise ValueError(f"method is {self.method!r}; give rta or lbte")
+        if (
+            not _numbers(self.mesh_lengths)
+            or len(self.mesh_lengths) != 2
+            or not 0 < self.mesh_lengths[0] < self.mesh_lengths[1]
+        ):
+            raise ValueError(f"mesh_lengths are {self.mesh_lengths!r}; give a coarse and a fine one, e.g. 35, 50")
+        if not _numbers(self.temperatures) or ROOM not in self.temperatures or min(self.temperatures) <= 0:
+            raise ValueError(f"temperatures are {self.temperatures!r}; give positive ones [K], 300 among them")
+        if self.cumulative_points < 2:
+            raise ValueError("cumulative_points must be 2 or more")
+
+
+def _numbers(values: object) -> bool:
+    return isinstance(values, tuple) and all(isinstance(v, (int, float)) for v in values)
 
 
 def _positive(spec: object, *names: str) -> None:

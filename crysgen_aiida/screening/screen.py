@@ -221,7 +221,7 @@ def _judge_requests(
 
 
 def _wording(reference: ReferenceSet | None) -> str:
-    from crysgen_aiida.physics.reference import wording
+    from crysgen_aiida.physics.assessment import wording
 
     return "none" if reference is None else wording(reference)
 

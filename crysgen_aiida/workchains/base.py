@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from typing import Any
 
 from aiida import orm
@@ -15,6 +17,7 @@ from crysgen_aiida.calculations.verbs import (
     DecodeCalculation,
     ElasticCalculation,
     FingerprintCalculation,
+    KappaCalculation,
     PhononCalculation,
     PrepareCalculation,
     ReferenceCalculation,
@@ -22,10 +25,17 @@ from crysgen_aiida.calculations.verbs import (
     SampleCalculation,
     ScreenCalculation,
     TrainCalculation,
+    TransportCalculation,
 )
 
 #: Below this share of its batches, a job that still runs out of memory will not be helped by smaller ones.
 SMALLEST_BATCH_SCALE = 1.0 / 64.0
+
+#: Times a job may be resumed: a training of weeks under a limit of a day is nothing unusual.
+MOST_JOBS = 100
+
+#: A job that reaches its limit so many times in a row without finishing anything never will.
+JOBS_WITHOUT_PROGRESS = 3
 
 #: A worker that leaves neither journal nor progress so many times in a row is not killed but cannot run.
 STARTS_WITHOUT_A_SIGN = 3
@@ -55,6 +65,7 @@ class WorkerBaseWorkChain(SubmitOnce, BaseRestartWorkChain):
             while_(cls.should_run_process)(cls.run_process, cls.inspect_process),  # type: ignore[arg-type]
             cls.results,
         )
+        spec.inputs["max_iterations"].default = lambda: orm.Int(MOST_JOBS)
         define_exit_codes(spec)
         # the base class gives these two the numbers 301 and 302, which are the worker's
         spec.exit_code(411, "ERROR_SUB_PROCESS_EXCEPTED", message="The job excepted.", invalidates_cache=True)
@@ -78,7 +89,18 @@ class WorkerBaseWorkChain(SubmitOnce, BaseRestartWorkChain):
         exit_codes=[_CODES.ERROR_OUT_OF_WALLTIME, _CODES.ERROR_SCHEDULER_OUT_OF_WALLTIME],
     )
     def handle_walltime(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """The wall-time limit came: go on from the finished parts."""
+        """The wall-time limit came: go on from the finished parts, as long as there are more of them each time."""
+        reached = _reached(node)
+        stuck = reached <= self.ctx.get("reached", (0, 0))
+        self.ctx.stuck = self.ctx.get("stuck", 0) + 1 if stuck else 0
+        self.ctx.reached = max(reached, self.ctx.get("reached", (0, 0)))
+        if self.ctx.stuck >= JOBS_WITHOUT_PROGRESS:
+            message = (
+                f"The limit was reached {self.ctx.stuck} times without anything finished in between; give the job more "
+                f"wall time (max_wallclock_seconds), or more cores. {node.exit_message}"
+            )
+            self.report(message)
+            return ProcessHandlerReport(True, ExitCode(int(node.exit_status or 0), message, True))
         return self._resume(node, "the wall-time limit was reached")
 
     @process_handler(priority=590, exit_codes=[_CODES.ERROR_OUT_OF_MEMORY, _CODES.ERROR_SCHEDULER_OUT_OF_MEMORY])
@@ -136,6 +158,20 @@ class WorkerBaseWorkChain(SubmitOnce, BaseRestartWorkChain):
         return ProcessHandlerReport(True)
 
 
+def _reached(node: orm.CalcJobNode) -> tuple[int, int]:
+    """Return how far a job came: finished parts, those it took over included, and steps of the stage it was in."""
+    if "retrieved" not in node.outputs:
+        return 0, 0
+    held = node.outputs.retrieved.base.repository
+    names = held.list_object_names()
+    text = {n: held.get_object_content(n, mode="r") if n in names else "" for n in (JOURNAL_FILE, PROGRESS_FILE)}
+    steps = 0
+    for line in text[PROGRESS_FILE].splitlines():
+        with contextlib.suppress(ValueError, TypeError, AttributeError):  # the last line may be cut short
+            steps = max(steps, int(json.loads(line).get("done", 0)))
+    return len(text[JOURNAL_FILE].splitlines()), steps
+
+
 class PrepareBaseWorkChain(WorkerBaseWorkChain):
     """Encode a data set, with remedies."""
 
@@ -190,6 +226,18 @@ class ElasticBaseWorkChain(WorkerBaseWorkChain):
     _process_class = ElasticCalculation
 
 
+class KappaBaseWorkChain(WorkerBaseWorkChain):
+    """Compute lattice thermal conductivities of relaxed crystals, with remedies."""
+
+    _process_class = KappaCalculation
+
+
+class TransportBaseWorkChain(WorkerBaseWorkChain):
+    """Compute transport coefficients from electron bands, with remedies."""
+
+    _process_class = TransportCalculation
+
+
 class ReferenceBaseWorkChain(WorkerBaseWorkChain):
     """Make reference energies, with remedies."""
 
@@ -209,6 +257,8 @@ BY_VERB: dict[str, type[WorkerBaseWorkChain]] = {
         FingerprintBaseWorkChain,
         PhononBaseWorkChain,
         ElasticBaseWorkChain,
+        KappaBaseWorkChain,
+        TransportBaseWorkChain,
         ReferenceBaseWorkChain,
     )
 }

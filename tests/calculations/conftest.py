@@ -49,6 +49,7 @@ def sets(aiida_profile: Any, sixth_generator: Path, salts: Any, generator_folder
         "generator": GeneratorData.get_or_create(generator_folder),
         "reference": ReferenceEnergiesData.get_or_create(ReferenceSet(energies, {"name": "two"})),
         "table": PropertyTableData.get_or_create(PropertyTable(pa.table({"status": ["ok"]}))),
+        "bands": PropertyTableData.get_or_create(PropertyTable(pa.table({"status": ["ok"]}))),
     }
 
 
@@ -69,6 +70,8 @@ def inputs_of(sets: dict[str, Any]) -> Callable[..., dict[str, Any]]:
             "fingerprint": {"parameters": {"labelled": ["band_gap"]}},
             "phonon": {"parameters": {"potential": {"name": "chgnet"}, "phonon": {"min_length": 12}}},
             "elastic": {"parameters": {"elastic": {"strains": [0.005]}}},
+            "kappa": {"parameters": {"kappa": {"temperatures": [300, 500], "method": "lbte"}}},
+            "transport": {"parameters": {"transport": {"doping": [1e19, 1e20]}}},
             "reference": {"parameters": {"name": "mine"}},
         }
         return {**{label: sets[label] for label in BY_VERB[verb].SETS}, **extra[verb]}

@@ -6,7 +6,19 @@ import json
 
 import pytest
 
-VERBS = ["prepare", "train", "sample", "decode", "relax", "screen", "phonon", "elastic", "reference"]
+VERBS = [
+    "prepare",
+    "train",
+    "sample",
+    "decode",
+    "relax",
+    "screen",
+    "phonon",
+    "elastic",
+    "kappa",
+    "transport",
+    "reference",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -81,12 +93,19 @@ def test_sets_are_not_kept_twice(write_job):
         ("train", {"preset": "huge"}, "no preset 'huge'"),
         ("relax", {"parameters": {"potential": "chgnet"}}, "potential must name one"),
         ("relax", {"parameters": {"time_box_seconds": -1}}, "give seconds"),
+        ("relax", {"parameters": {"relax": {"optimizer": "newton"}}}, "fire or lbfgs"),
+        ("relax", {"parameters": {"relax": {"fmx": 0.1}}}, "did you mean fmax"),
         ("phonon", {"parameters": {"potential": "chgnet"}}, "potential must name one"),
         ("phonon", {"parameters": {"phonon": {"displacment": 0.01}}}, "did you mean displacement"),
         ("phonon", {"parameters": {"phonon": {"displacement": 1.0}}}, "0.2 A at most"),
         ("phonon", {"parameters": {"phonon": {"max_atoms": "many"}}}, "must be int"),
         ("elastic", {"parameters": {"elastic": {"strains": [0.5]}}}, "at most 0.05"),
         ("elastic", {"parameters": {"elastic": [0.5]}}, "must map settings to values"),
+        ("kappa", {"parameters": {"kappa": {"temperatures": [200.0]}}}, "300 among them"),
+        ("kappa", {"parameters": {"kappa": {"mesh_lengths": [60, 40]}}}, "a coarse and a fine one"),
+        ("kappa", {"parameters": {"kappa": {"method": "exact"}}}, "rta or lbte"),
+        ("transport", {"parameters": {"transport": {"doping": [0.0]}}}, "above 0"),
+        ("transport", {"parameters": {"transport": {"taus": 1.0}}}, "did you mean tau"),
         ("reference", {"parameters": {}}, "name the reference"),
         ("decode", {"seed": -1}, "whole number"),
         ("decode", {"parameters": {"potential": {}}}, "potential must name one"),
@@ -134,7 +153,7 @@ def test_versions_of_code_and_weights_are_in_the_hash(write_job, monkeypatch):
     assert write_job("relax", worker_api="2")[2].node.base.caching.compute_hash() != relax
 
 
-@pytest.mark.parametrize("verb", ["relax", "phonon", "elastic"])
+@pytest.mark.parametrize("verb", ["relax", "phonon", "elastic", "kappa"])
 def test_the_default_potential_is_in_the_hash_with_its_weights(write_job, verb):
     versions = write_job(verb, parameters={})[2].node.base.attributes.get("cache_version")
     assert versions["potential"].startswith("chgnet ")
@@ -143,3 +162,8 @@ def test_the_default_potential_is_in_the_hash_with_its_weights(write_job, verb):
 
 def test_an_upgrade_of_phonopy_is_no_stale_hit(write_job):
     assert "phonopy" in write_job("phonon")[2].node.base.attributes.get("cache_version")
+
+
+@pytest.mark.parametrize(("verb", "package"), [("kappa", "phono3py"), ("transport", "BoltzTraP2")])
+def test_an_upgrade_of_an_optional_package_is_no_stale_hit(write_job, verb, package):
+    assert package in write_job(verb)[2].node.base.attributes.get("cache_version")

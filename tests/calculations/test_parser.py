@@ -18,11 +18,15 @@ def parse(tmp_path, localhost, salts):
 
     from crysgen_aiida.calculations.parser import WorkerParser
 
-    def run(result=None, outputs=None, journal="", log=""):
+    def run(result=None, outputs=None, journal="", log="", stderr="", scheduler=None):
         node = orm.CalcJobNode(computer=localhost, process_type="aiida.calculations:crysgen.relax")
+        node.set_option("scheduler_stderr", "_scheduler-stderr.txt")
         node.store()
+        if scheduler is not None:
+            node.set_exit_status(scheduler)
         retrieved = orm.FolderData()
-        for name, text in (("result.json", result), ("journal.jsonl", journal), ("crysgen.log", log)):
+        left = {"result.json": result, "journal.jsonl": journal, "crysgen.log": log, "_scheduler-stderr.txt": stderr}
+        for name, text in left.items():
             if text:
                 text = text if isinstance(text, str) else json.dumps(text)
                 retrieved.base.repository.put_object_from_bytes(text.encode(), name)
@@ -64,6 +68,47 @@ def test_a_run_that_never_started_points_at_the_code(parse):
     assert code.status == 300
     assert "check the code's path" in code.message
     assert "crystals" not in outputs
+
+
+#: What Slurm 22.05 writes, the job's own complaints before it.
+TIME_LIMIT = (
+    "Terminated\nslurmstepd-vm: error: *** JOB 7 ON vm CANCELLED AT 2026-11-26T00:11:33 DUE TO TIME LIMIT ***\n"
+)
+OVER_MEMORY = (
+    "x\nslurmstepd-vm: error: StepId=6.batch exceeded memory limit (331558912 > 314572800), being killed\n"
+    "slurmstepd-vm: error: *** JOB 6 ON vm CANCELLED AT 2026-11-26T00:10:44 ***\n"
+)
+OOM_KILL = (
+    "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=9.batch. Some of your processes may have been killed."
+)
+NODE = (
+    "slurmstepd: error: *** JOB 8 ON n1 CANCELLED AT 2026-11-26T00:10:44 DUE TO NODE FAILURE, SEE SLURMCTLD LOG ***\n"
+)
+CANCELLED = "slurmstepd-vm: error: *** JOB 3 ON vm CANCELLED AT 2026-11-26T00:10:20 ***\n"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "status"),
+    [(TIME_LIMIT, 120), (OVER_MEMORY, 110), (OOM_KILL, 110), (NODE, 140), (CANCELLED, 300), ("due to time limit", 300)],
+)
+def test_what_slurm_says_it_did_decides_without_a_result(parse, stderr, status):
+    code, _ = parse(None, journal='{"stage": "relax"}\n', stderr=stderr)
+    assert code.status == status
+    assert "after 1 units" in code.message
+    assert code.invalidates_cache
+
+
+@pytest.mark.parametrize("status", [110, 120, 140])
+def test_what_aiida_found_out_about_the_scheduler_decides_without_a_result(parse, status):
+    code, _ = parse(None, scheduler=status)
+    assert code.status == status
+
+
+def test_a_worker_told_to_stop_because_of_its_memory_ran_out_of_memory(parse, salts):
+    stopped = result(salts, exit_code=320, message="Stopped by the signal SIGTERM.", outputs={})
+    assert parse(stopped, stderr=OVER_MEMORY)[0].status == 110
+    assert parse(stopped, stderr=TIME_LIMIT)[0].status == 320
+    assert parse(result(salts, exit_code=322, message="full", outputs={}), stderr=OVER_MEMORY)[0].status == 322
 
 
 @pytest.mark.parametrize("status", [310, 320, 321, 322, 340])

@@ -47,6 +47,52 @@ def test_a_site_may_name_its_gpus_itself(write_job):
         computer.metadata = {k: v for k, v in computer.metadata.items() if k != "crysgen_gpu_directive"}
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "line"),
+    [("core.slurm", "#SBATCH --cpus-per-task=6\n"), ("core.pbspro", "#PBS -l select=1:mpiprocs=1:ncpus=6\n")],
+)
+def test_threads_get_their_cores(write_job, scheduler, line):
+    resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
+    folder, _, _ = write_job("train", scheduler, {"resources": resources, "threads": 6})
+    assert line in (folder / "_aiidasubmit.sh").read_text()
+    script = (write_job("train", scheduler, {"resources": resources})[0] / "_aiidasubmit.sh").read_text()
+    assert "cpus" not in script, "one is what a scheduler gives anyway"
+
+
+@pytest.mark.parametrize("scheduler", ["core.slurm", "core.pbspro"])
+def test_cores_that_were_asked_for_by_hand_stay(write_job, scheduler):
+    script = (write_job("train", scheduler, {"resources": SCHEDULERS[scheduler], "threads": 2})[0]) / "_aiidasubmit.sh"
+    assert len(re.findall(r"(?:cpus-per-task=|ncpus=)(\d+)", script.read_text())) == 1
+    assert re.search(r"(?:cpus-per-task=|ncpus=)4\b", script.read_text())
+
+
+def test_the_shell_outlives_the_signal_that_the_worker_answers(tmp_path):
+    """As a scheduler does: SIGTERM to everything at once, and the end of the shell is the end of the job."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    from crysgen_aiida.calculations.base import PATIENT_SHELL
+
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print('put away', flush=True), sys.exit(64)))\n"
+        "print('works', flush=True)\ntime.sleep(60)\n"
+    )
+    script = f"{PATIENT_SHELL}\n{sys.executable} {worker} > {tmp_path / 'log'}\necho ended $?\n"
+    shell = subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 30
+    while not ((tmp_path / "log").exists() and (tmp_path / "log").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(shell.pid, signal.SIGTERM)
+    said, _ = shell.communicate(timeout=30)
+    assert (tmp_path / "log").read_text().split() == ["works", "put", "away"]
+    assert said == "ended 64\n"
+
+
 def test_slots_declared_once_on_the_computer_are_used(write_job):
     from aiida_fixtures import make_computer
 

@@ -13,9 +13,10 @@ from crysgen_aiida.engines.results import stage_results
 from crysgen_aiida.engines.stage import EngineStage
 
 OFFERED = [(name, stage) for name in engine_names() for stage in get_engine(name).stages]
+SINGLE = [(name, stage) for name, stage in OFFERED if not get_engine(name).batched]
 
 
-@pytest.mark.parametrize(("engine", "stage"), OFFERED)
+@pytest.mark.parametrize(("engine", "stage"), SINGLE)
 def test_stages_are_chains_with_the_shared_ports(engine, stage):
     offered = get_engine(engine).stage(stage)
     chain = WorkflowFactory(offered.work_chain)
@@ -25,7 +26,7 @@ def test_stages_are_chains_with_the_shared_ports(engine, stage):
     assert set(offered.codes) <= set(get_engine(engine).executables)
 
 
-@pytest.mark.parametrize(("engine", "stage"), OFFERED)
+@pytest.mark.parametrize(("engine", "stage"), SINGLE)
 def test_protocols_give_settings_and_refuse_unknown_ones(engine, stage):
     for protocol in protocol_names(engine):
         assert isinstance(stage_settings(engine, stage, protocol), dict)

@@ -8,8 +8,9 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.neighborlist import neighbor_list
 
+from crysgen_aiida.physics.ase_potential import ASEPotential
 from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA
-from crysgen_aiida.physics.potentials import ASEPotential, LoadedPotential, PotentialInfo
+from crysgen_aiida.physics.potentials import LoadedPotential, PotentialInfo
 
 #: sqrt(eV/A^2/amu) in THz.
 THZ = 15.633302300230191
@@ -43,7 +44,7 @@ class Springs(Calculator):
 
 
 def potential(springs: dict[float, float], conservative: bool = True) -> LoadedPotential:
-    info = PotentialInfo("springs", "1", (), conservative, 94, "ase", "Hooke", "MIT")
+    info = PotentialInfo("springs", "1", (), conservative, 94, "ase", "Hooke", "MIT", "springs", "ase")
     return LoadedPotential(info, "0" * 64, ASEPotential(Springs(springs)))
 
 

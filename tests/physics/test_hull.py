@@ -77,3 +77,83 @@ def test_formulas_are_read_as_pymatgen_reads_them() -> None:
 def test_formation_energy_is_against_the_terminals() -> None:
     assert formation_energy("NaCl", -3.5, {"Na": -1.0, "Cl": -2.0}) == pytest.approx(-2.0)
     assert formation_energy("NaCl", -3.5, {"Na": -1.0}) is None
+
+
+@st.composite
+def complete_systems(draw: st.DrawFn) -> tuple[list[str], list[float]]:
+    """Entries of 2 to 5 elements, every element among them, energies without ties."""
+    elements = draw(st.permutations(["Li", "Fe", "O", "P", "Si", "Na"]))[: draw(st.integers(2, 5))]
+    counts = st.lists(st.integers(0, 4), min_size=len(elements), max_size=len(elements)).filter(any)
+    mixed = draw(st.lists(counts, min_size=1, max_size=25))
+    formulas = elements + ["".join(f"{e}{n}" for e, n in zip(elements, m, strict=True) if n) for m in mixed]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return formulas, rng.uniform(-9, -2, len(formulas)).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(complete_systems(), st.integers(0, 2**32 - 1))
+def test_energies_and_decompositions_are_those_of_the_phase_diagram(
+    system: tuple[list[str], list[float]], seed: int
+) -> None:
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    formulas, energies = system
+    entries = [PDEntry(Composition(f), e * Composition(f).num_atoms) for f, e in zip(formulas, energies, strict=True)]
+    diagram, hull = PhaseDiagram(entries), Hull(formulas, energies)
+    for formula, energy, entry in zip(formulas, energies, entries, strict=True):
+        assert energy - hull.at(formula).energy == pytest.approx(diagram.get_e_above_hull(entry), abs=1e-6)
+    elements = sorted({s for f in formulas for s in system_of(f)})
+    amounts = np.random.default_rng(seed).integers(1, 9, len(elements))
+    asked = "".join(f"{e}{n}" for e, n in zip(elements, amounts, strict=True))
+    point = hull.at(asked)
+    assert point.energy == pytest.approx(diagram.get_hull_energy_per_atom(Composition(asked)), abs=1e-6)
+    wanted = {e.composition.reduced_formula: x for e, x in diagram.get_decomposition(Composition(asked)).items()}
+    found = {Composition(f).reduced_formula: x for f, x in point.decomposition}
+    assert {k: v for k, v in found.items() if v > 1e-6} == pytest.approx(
+        {k: v for k, v in wanted.items() if v > 1e-6}, abs=1e-5
+    )
+    assert sum(found.values()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_decomposition_says_which_entries() -> None:
+    hull = Hull(["Na", "Cl", "NaCl", "NaCl"], [-1.0, -2.0, -3.5, -3.4])
+    assert hull.at("Na3Cl").decomposition == (("Na", pytest.approx(0.5)), ("NaCl", pytest.approx(0.5)))
+    assert hull.at("NaCl").decomposition == (("NaCl", pytest.approx(1.0)),)
+    assert dict(hull.at("Cl").decomposition) == {"Cl": 1.0}
+    alone = Hull(["Na", "Cl", "NaCl"], [-1.0, -2.0, -3.5]).at("NaCl", without=-3.5)
+    assert dict(alone.decomposition) == pytest.approx({"Na": 0.5, "Cl": 0.5})
+
+
+def test_of_several_entries_the_one_nearest_in_energy_is_left_out() -> None:
+    hull = Hull(["Na", "Cl", "NaCl", "NaCl"], [-1.0, -2.0, -3.506, -3.5])
+    assert hull.at("NaCl", without=-3.5, tolerance=0.01).energy == pytest.approx(-3.506)
+
+
+def test_incomplete_systems_are_known_by_their_entries_alone() -> None:
+    elements = ["Na", "K", "Cl", "O"]
+
+    def incomplete(formulas: list[str], asked: str, without: float | None = None) -> str | None:
+        verdicts = {
+            Hull(formulas, [0.1 * sign * k for k in range(len(formulas))]).at(asked, without=without and sign * without)
+            .incomplete
+            for sign in (-1, 1)
+        }  # fmt: skip
+        assert len(verdicts) == 1  # energies do not matter
+        return verdicts.pop()
+
+    assert incomplete(["Na", "NaCl"], "NaCl") == "no entry for Cl"
+    assert incomplete(elements, "NaCl") == "no compound competes"
+    assert incomplete([*elements, "NaCl"], "Na3Cl") is None
+    assert incomplete([*elements, "NaCl"], "NaCl", without=0.4) == "no compound competes"
+    assert incomplete([*elements, "NaCl", "NaCl3"], "NaCl", without=0.4) is None
+    assert incomplete([*elements, "NaCl"], "NaKCl2") is None  # 4 of 7
+    assert incomplete([*elements, "NaCl"], "NaKCl3O") == "33 % of the sub-systems have an entry"  # 5 of 15
+    assert incomplete(elements, "Na") is None
+
+
+def test_leaving_the_last_compound_out_empties_its_system() -> None:
+    hull = Hull(["Na", "Cl", "NaCl"], [-1.0, -2.0, -3.5])
+    assert hull.at("NaCl").coverage == 1.0
+    assert hull.at("NaCl", without=-3.5).coverage == pytest.approx(2 / 3)
+    assert Hull(["Na"], [-1.0]).at("Na", without=-1.0).energy is None

@@ -9,13 +9,8 @@ import pytest
 from physics_crystals import batch_of, distorted
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest, NotInstalled
-from crysgen_aiida.physics.potentials import (
-    POTENTIALS,
-    ASEPotential,
-    get_potential,
-    hash_parameters,
-    load_potential,
-)
+from crysgen_aiida.physics.ase_potential import ASEPotential, hash_parameters
+from crysgen_aiida.physics.potentials import POTENTIALS, get_potential, load_potential
 
 
 def test_the_default_is_offline_and_recorded(chgnet: Any) -> None:

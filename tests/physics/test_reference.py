@@ -14,13 +14,8 @@ from crysgen_aiida.crystals.errors import EmptySet, EnergySchemeMismatch, Imposs
 from crysgen_aiida.crystals.run import InProcess
 from crysgen_aiida.crystals.schema import property_field
 from crysgen_aiida.crystals.table import ReferenceSet
-from crysgen_aiida.physics.reference import (
-    assess_reference,
-    build_reference,
-    e_above_reference,
-    with_assessment,
-    wording,
-)
+from crysgen_aiida.physics.assessment import assess_reference, with_assessment, wording
+from crysgen_aiida.physics.reference import build_reference, e_above_reference
 from crysgen_aiida.physics.relaxation import RelaxSpec, relax_set
 
 

@@ -16,8 +16,10 @@ from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import ImpossibleRequest, OutOfMemory
 from crysgen_aiida.crystals.run import InProcess
+from crysgen_aiida.crystals.symmetry import symmetry
 from crysgen_aiida.physics import relaxation
 from crysgen_aiida.physics.batch import CellBatch, Evaluation
+from crysgen_aiida.physics.fixed_symmetry import FixedSymmetry
 from crysgen_aiida.physics.potentials import LoadedPotential
 from crysgen_aiida.physics.relaxation import RelaxSpec, Start, relax_many, relax_set
 from crysgen_aiida.physics.selection import SelectionSpec
@@ -245,5 +247,98 @@ def test_selection_may_ask_for_the_piezo_gate(structures: dict[str, Any]) -> Non
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="fmax"):
         RelaxSpec(fmax=0.0)
+    with pytest.raises(ValueError, match="fire or lbfgs"):
+        RelaxSpec(optimizer="newton")
+    with pytest.raises(ValueError, match="symprec"):
+        RelaxSpec(symprec=0.0)
     with pytest.raises(ValueError, match="at least 1"):
         SelectionSpec(n=0)
+
+
+# -- optimisers -----------------------------------------------------------------------------------------------------
+
+
+def test_lbfgs_finds_the_minima_of_fire_in_fewer_steps(crystals: CrystalSet, relaxed: CrystalSet) -> None:
+    found = relax_set(crystals, spec=RelaxSpec(optimizer="lbfgs"), run=InProcess())
+    assert found.column("converged") == [True] * len(crystals)
+    np.testing.assert_allclose(found.values("energy_per_atom"), relaxed.values("energy_per_atom"), atol=0.005)
+    assert found.values("n_steps").sum() < 0.6 * relaxed.values("n_steps").sum()
+    assert json.loads(found.metadata["relax_spec"])["optimizer"] == "lbfgs"
+    assert "optimizer" not in json.loads(relaxed.metadata["relax_spec"])  # as sets made before there was a choice
+
+
+def test_lbfgs_leaves_a_hill(chgnet: Any) -> None:
+    """Where the energy is bent downwards there is no curvature to go by: it must still go down."""
+
+    def hill(batch: CellBatch) -> dict[str, Any]:
+        x = batch.positions[1, 0]  # energy -cos(2 pi x / 4), bent downwards between 1 and 3
+        force = np.zeros_like(batch.positions)
+        force[1, 0] = -np.pi / 2 * np.sin(np.pi * x / 2)
+        return {"energies": np.array([-np.cos(np.pi * x / 2)]), "forces": force}
+
+    start: Start = (np.eye(3) * 4.0, np.array([11, 17]), np.array([[0, 0, 0], [0.45, 0.5, 0.5]]))
+    loaded: LoadedPotential = replace(chgnet, compute=Fake(hill))
+    spec = RelaxSpec(optimizer="lbfgs", fmax=0.001, relax_cell=False, max_steps=60)
+    (found,) = relax_many([start], loaded, spec, InProcess())
+    assert found.converged
+    assert found.energy_per_atom == pytest.approx(-0.5, abs=1e-5)
+
+
+# -- symmetry kept --------------------------------------------------------------------------------------------------
+
+
+def group(structure: Any, symprec: float = 1e-3) -> int:
+    return symmetry(structure, symprec).number
+
+
+@pytest.mark.parametrize("optimizer", ["fire", "lbfgs"])
+def test_symmetry_is_kept_where_the_potential_would_leave_it(chgnet: Any, optimizer: str) -> None:
+    """Cubic BaTiO3 with its atoms noisy: free, it leaves Pm-3m; fixed, it keeps it to the last digit."""
+    from pymatgen.core import Lattice, Structure
+
+    cubic = Structure(Lattice.cubic(4.05), ["Ba", "Ti", "O", "O", "O"],
+                      [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])  # fmt: skip
+    noise = np.random.default_rng(1).normal(0, 0.003, (5, 3))
+    noisy = Structure(cubic.lattice, cubic.species, cubic.cart_coords + noise, coords_are_cartesian=True)
+    given = CrystalSet.from_structures([noisy])
+    spec = RelaxSpec(fmax=0.02, max_steps=60, optimizer=optimizer)
+    fixed = relax_set(given, spec=replace(spec, fix_symmetry=True, symprec=0.02), run=InProcess())
+    assert fixed.column("converged") == [True]
+    assert group(fixed.structure(0), 1e-5) == 221
+    free = relax_set(given, spec=spec, run=InProcess())
+    assert group(free.structure(0)) != 221
+
+
+def test_every_space_group_of_the_examples_is_kept(structures: dict[str, Any]) -> None:
+    strained = [s.copy() for s in structures.values()]
+    for s in strained:
+        s.scale_lattice(s.volume * 1.1)  # symmetric, and far from the minimum
+    given = CrystalSet.from_structures(strained)
+    fixed = relax_set(given, spec=RelaxSpec(fix_symmetry=True), run=InProcess())
+    free = relax_set(given, run=InProcess())
+    assert [group(fixed.structure(r), 1e-5) for r in range(len(given))] == [group(s) for s in strained]
+    np.testing.assert_allclose(fixed.values("energy_per_atom"), free.values("energy_per_atom"), atol=0.005)
+
+
+def test_symmetric_forces_are_a_projection(structures: dict[str, Any]) -> None:
+    """Twice is once, what is symmetric stays, and the work along a symmetric step is the same."""
+    rng = np.random.default_rng(3)
+    for structure in structures.values():
+        start: Start = (structure.lattice.matrix, np.array(structure.atomic_numbers), structure.frac_coords)
+        fixed, _ = FixedSymmetry.of(start, 0.01)
+        one, other = (rng.normal(size=(len(structure) + 3, 3)) for _ in range(2))
+        for total in (one, other):
+            total[-3:] += total[-3:].T.copy()
+        once = fixed.project(one)
+        np.testing.assert_allclose(fixed.project(once), once, atol=1e-10)
+        assert np.vdot(once, other) == pytest.approx(np.vdot(one, fixed.project(other)), abs=1e-9)
+
+
+def test_a_crystal_without_findable_symmetry_fails_alone(structures: dict[str, Any]) -> None:
+    from pymatgen.core import Lattice, Structure
+
+    doubled = Structure(Lattice.cubic(4.0), ["Na", "Na", "Cl"], [[0, 0, 0], [0, 0, 0.0001], [0.5, 0.5, 0.5]])
+    given = CrystalSet.from_structures([doubled, structures["NaCl"]])
+    found = relax_set(given, spec=RelaxSpec(fix_symmetry=True), run=InProcess())
+    assert found.column("status") == ["failed", "ok"]
+    assert "symmetry cannot be kept" in found.column("reason")[0]

@@ -129,6 +129,25 @@ def test_show_draws_and_why_explains(designed, ask, tmp_path: Path) -> None:
     assert ask("candidate", "why", _address(designed, 0), "--format", "csv").startswith("constraint,value,met")
 
 
+def test_why_says_which_of_several_values_counts(designed, ask, gaps) -> None:
+    known = json.loads(ask("candidate", "show", _address(designed, 8), "--format", "json"))["properties"]
+    others = {p["method"] for p in known if p["property"] == "band_gap" and not p["current"]}
+    found = json.loads(ask("candidate", "why", _address(designed, 8), "--format", "json"))
+    (told,) = [v for v in found["values"] if v["property"] == "band_gap"]
+    assert (told["value"], told["method"]) == (gaps[8], "pbe-mp2020")
+    assert {v["method"] for v in told["instead_of"]} == others >= {"mace-mp"}
+    assert told["because"].startswith("density functional theory stands before a potential")
+    said = ask("candidate", "why", _address(designed, 8))
+    assert "band_gap: 1.4 eV (pbe-mp2020, from " in said
+    assert "9 (mace-mp)" in said
+    ask("store", "policy", "--prefer", "band_gap=mace-mp")
+    try:
+        found = json.loads(ask("candidate", "why", _address(designed, 8), "--format", "json"))
+        assert [v["because"] for v in found["values"] if v["value"] == 9.0] == ["the policy prefers mace-mp"]
+    finally:
+        ask("store", "policy", "--reset")
+
+
 def test_a_trace_is_drawn_by_graphviz_text(designed, ask) -> None:
     text = ask("candidate", "trace", _address(designed, 4), "--format", "dot")
     assert text.startswith("digraph ")

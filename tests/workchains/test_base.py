@@ -19,7 +19,7 @@ def chain(localhost, worker_code, salts):
     from crysgen_aiida.data.packed import CrystalSetData
     from crysgen_aiida.workchains.base import RelaxBaseWorkChain
 
-    def make(*statuses, files=("progress.jsonl",), cleaned=False, options=None, **inputs):
+    def make(*statuses, files=("progress.jsonl",), done=None, cleaned=False, options=None, **inputs):
         job = {"crystals": CrystalSetData.get_or_create(salts), "code": worker_code}
         job["metadata"] = {"options": options or {}}
         runner = get_manager().create_runner(communicator=None)
@@ -35,7 +35,10 @@ def chain(localhost, worker_code, salts):
                 remote.base.extras.set(remote.KEY_EXTRA_CLEANED, True)
             retrieved = orm.FolderData()
             for name in files:
-                retrieved.base.repository.put_object_from_bytes(b"{}\n", name)
+                text = (
+                    "{}\n" if done is None else f'{{"stage": "relax", "done": {done[process.ctx.iteration]}}}\n{{"sta'
+                )
+                retrieved.base.repository.put_object_from_bytes(text.encode(), name)
             retrieved.base.links.add_incoming(node, LinkType.CREATE, "retrieved")
             retrieved.store()
             node.set_process_state(ProcessState.FINISHED)
@@ -55,6 +58,20 @@ def test_walltime_goes_on_from_the_finished_parts(chain, status):
     assert process.result_of_inspection.status == 0
     assert process.ctx.inputs.parent_folder.uuid == process.ctx.children[0].outputs.remote_folder.uuid
     assert not process.ctx.is_finished
+
+
+@pytest.mark.parametrize("status", [320, 120])
+def test_a_limit_too_short_for_anything_is_not_tried_for_ever(chain, status):
+    result = chain(status, status, status, status, done=(2, 2, 2, 2)).result_of_inspection
+    assert result.status == status
+    assert "3 times without anything finished" in result.message
+    assert "give the job more wall time" in result.message
+
+
+def test_a_limit_that_each_time_leaves_time_for_something_is_tried_often(chain):
+    process = chain(*[320] * 12, done=tuple(range(1, 13)))
+    assert process.result_of_inspection.status == 0
+    assert process.inputs.max_iterations.value == 100
 
 
 @pytest.mark.parametrize("status", [321, 110])

@@ -41,7 +41,8 @@ def stage_settings(
 def _load(engine: str) -> dict[str, Any]:
     path = files("crysgen_aiida.engines.protocols") / f"{engine}.yaml"
     if not path.is_file():
-        return {"default": {}, "protocols": {DEFAULT_PROTOCOL: {"description": "the engine's own defaults"}}}
+        told = {"description": "the engine's own defaults"}
+        return {"default": {}, "protocols": dict.fromkeys(("fast", DEFAULT_PROTOCOL, "stringent"), told)}
     held = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(held, dict) or not {"default", "protocols"} <= set(held):
         raise BadInput(f"engines/protocols/{engine}.yaml is damaged; reinstall crysgen-aiida.")

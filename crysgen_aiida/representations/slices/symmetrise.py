@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import spglib
 
+from crysgen_aiida.crystals import averaging
 from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.crystals.symmetry import symmetry
 from crysgen_aiida.representations.slices.faithful import keeps_net
@@ -83,29 +84,9 @@ def averaged(structure: Structure, rotations: IntArray, translations: FloatArray
     """
     from pymatgen.core import Lattice, Structure
 
-    gram = structure.lattice.matrix @ structure.lattice.matrix.T
-    mean = np.einsum("mki,kl,mlj->ij", rotations, gram, rotations) / len(rotations)
-    lattice = _nearest(structure.lattice.matrix, mean)
-    coords, numbers = structure.frac_coords, np.array(structure.atomic_numbers)
-    images = np.einsum("mij,nj->mni", rotations, coords) + translations[:, None]
-    total = np.zeros_like(coords)
-    for image in images:
-        apart = image[None] - coords[:, None]  # of every atom to every image, (n, n, 3)
-        apart -= np.round(apart)
-        distance = np.linalg.norm(apart @ structure.lattice.matrix, axis=2)
-        distance[numbers[:, None] != numbers[None]] = np.inf
-        partner = distance.argmin(axis=1)
-        total += apart[np.arange(len(coords)), partner]
-    shift = total / len(rotations)
-    moved = float(np.linalg.norm(shift @ structure.lattice.matrix, axis=1).max())
-    return Structure(Lattice(lattice), numbers.tolist(), (coords + shift) % 1.0), moved
-
-
-def _nearest(lattice: FloatArray, gram: FloatArray) -> FloatArray:
-    """Return the lattice of a metric that is turned like ``lattice``."""
-    made = np.linalg.cholesky(gram)
-    u, _, v = np.linalg.svd(made.T @ lattice)
-    return np.asarray(made @ (u @ v), dtype=np.float64)
+    numbers: list[Any] = list(structure.atomic_numbers)
+    found = averaging.averaged(structure.lattice.matrix, structure.frac_coords, numbers, rotations, translations)
+    return Structure(Lattice(found.cell), numbers, found.frac % 1.0), found.moved
 
 
 def _operations(structure: Structure, asked: int) -> list[tuple[IntArray, FloatArray]]:

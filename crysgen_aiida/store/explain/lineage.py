@@ -207,6 +207,8 @@ def _what(verb: str, output: str, node_type: str) -> str:
         ("screen", "table"): "candidates",
         ("phonon", "table"): "phonons",
         ("elastic", "table"): "elastic constants",
+        ("kappa", "table"): "thermal conductivity",
+        ("transport", "table"): "transport",
     }
     return named.get((verb, output), "decision" if "decision" in node_type else output)
 

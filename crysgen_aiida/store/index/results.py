@@ -95,16 +95,17 @@ def read_results(table: pa.Table) -> ResultRows:
     texts = [[None if v is None else str(v) for v in table[name].to_pylist()] for name in REQUIRED if name != "value"]
     found = ResultRows(n)
     for address, name, unit, method, value, sigma in zip(*texts, values, sigmas, strict=True):
+        if name is None:
+            continue  # a verdict, which holds no value
         uuid, _, row = (address or "").strip().lower().rpartition(":")
         known = name in PROPERTIES and not PROPERTIES[name].shape
-        if name is not None and not known:
+        if not known:
             found.unknown.add(name)
         somewhere = row.isdecimal() and len(row) <= LONGEST_ROW
         found.nowhere += not somewhere
         if not known or not isfinite(value) or not somewhere or not method:
             found.refused += 1
             continue
-        assert name is not None
         wanted, held = PROPERTIES[name].unit, None if sigma is None or not isfinite(sigma) else sigma
         try:
             value = convert(value, unit or wanted, wanted)

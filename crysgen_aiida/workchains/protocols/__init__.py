@@ -46,7 +46,8 @@ def recipe_names() -> dict[str, str]:
 
 def load_recipe(name: str) -> dict[str, Any]:
     """Return a recipe: ``generator``, ``n``, ``n_promote``, ``conditions``, ``citation``, ``overrides`` of stages,
-    ``generator_overrides`` of stages for the generator it names and ``training`` (preset and spec of that generator).
+    ``generator_overrides`` of stages for the generator it names, ``training`` (preset and spec of that generator) and
+    ``verify`` (stages, engines and gates of a verification).
 
     :raises ImpossibleRequest: if there is none of that name.
     """

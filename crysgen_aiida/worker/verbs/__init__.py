@@ -133,6 +133,22 @@ _ALL = (
         parameters={"potential": Parameter(_MAPPING, {"name": "chgnet"}), "elastic": Parameter(_MAPPING, {})},
     ),
     Verb(
+        "kappa",
+        "compute the lattice thermal conductivity of relaxed crystals with a potential",
+        inputs={"crystals": "crystals"},
+        output="table",
+        usable=("crystals",),
+        parameters={"potential": Parameter(_MAPPING, {"name": "chgnet"}), "kappa": Parameter(_MAPPING, {})},
+    ),
+    Verb(
+        "transport",
+        "compute Seebeck coefficients, conductivities and power factors from electron bands",
+        inputs={"bands": "table"},
+        output="table",
+        usable=("bands",),
+        parameters={"transport": Parameter(_MAPPING, {})},
+    ),
+    Verb(
         "reference",
         "make a set of reference energies from relaxed crystals",
         inputs={"crystals": "crystals"},

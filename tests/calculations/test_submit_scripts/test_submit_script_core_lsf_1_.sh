@@ -14,6 +14,8 @@ then
 fi
 
 
+trap : TERM INT XCPU USR1
+
 'crysgen-worker' 'train' 'job.json'  > 'crysgen.log' 2>&1
 
 

@@ -11,4 +11,6 @@
 cd "$PBS_O_WORKDIR"
 
 
+trap : TERM INT XCPU USR1
+
 'crysgen-worker' 'train' 'job.json'  > 'crysgen.log' 2>&1

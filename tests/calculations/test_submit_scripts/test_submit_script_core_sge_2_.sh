@@ -12,4 +12,6 @@
 #$ -l h_rt=01:00:00
 #$ -l gpu=2
 
+trap : TERM INT XCPU USR1
+
 'crysgen-worker' 'train' 'job.json'  > 'crysgen.log' 2>&1

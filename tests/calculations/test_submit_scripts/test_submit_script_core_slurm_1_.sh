@@ -11,4 +11,6 @@
 #SBATCH --time=01:00:00
 #SBATCH --gpus-per-node=1
 
+trap : TERM INT XCPU USR1
+
 'crysgen-worker' 'train' 'job.json'  > 'crysgen.log' 2>&1

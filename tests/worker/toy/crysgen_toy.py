@@ -80,13 +80,14 @@ class Toy:
         self, checkpoint: Path, n: int, conditions: dict[str, Any], spec: ToySpec, *, seed: int, run: Run
     ) -> SequenceSet:
         def draw(rows: range) -> SequenceSet:
-            np.ones(int(spec.megabytes * run.batch_scale * 2**17)).sum()
+            held = np.ones(int(spec.megabytes * run.batch_scale * 2**17))
             texts = []
             for row in rows:
                 why = _work("sample", row, spec, run)
                 rng = keyed_rng(seed, "sample", row)
                 noise = "".join(chr(65 + k) for k in rng.integers(0, 26, spec.padding))
                 texts.append(why or f"{rng.uniform(4.0, 7.0)!r} {noise}".strip())
+            del held
             return _sequences(texts)
 
         span = {"start": time.monotonic(), "device": os.environ.get("CUDA_VISIBLE_DEVICES")}

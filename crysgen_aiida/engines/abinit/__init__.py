@@ -1,0 +1,1 @@
+"""The engine ABINIT: density-functional perturbation theory for dielectric, piezoelectric and elastic tensors."""
