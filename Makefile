@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # matminer asks for pandas below 3 in every release so far; what is used of it here never touches pandas
 FINGERPRINTS := matminer scikit-learn pymongo threadpoolctl
 
-.PHONY: quickstart test test-services test-cluster lint docs clean
+.PHONY: quickstart test test-engines test-services test-cluster lint docs clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ quickstart: $(VENV)/.installed  ## from nothing to a ranked list of candidates
 
 test: $(VENV)/.installed  ## the whole test suite, two files at a time
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-engines: $(VENV)/.installed  ## the engines for real; installs Debian's packages if root, fetches pseudopotentials
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/engines.py test
 
 test-services: $(VENV)/.installed  ## the tests on PostgreSQL and RabbitMQ; installs Debian's packages if root
 	$(BIN)/python tools/services.py install

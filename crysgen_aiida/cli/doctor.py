@@ -181,7 +181,7 @@ def _broker(profile: str, patience: float) -> tuple[str, str]:
 def _computer() -> tuple[str, str]:
     from aiida import orm
 
-    from crysgen_aiida.cli.setup import COMPUTER
+    from crysgen_aiida.engines.local import COMPUTER
 
     computer = orm.load_computer(COMPUTER)
     if not computer.is_configured:

@@ -29,6 +29,7 @@ COMMANDS = {
     "generator": "crysgen_aiida.cli.generator:generator",
     "design": "crysgen_aiida.cli.design:design",
     "run": "crysgen_aiida.cli.run:run",
+    "engine": "crysgen_aiida.cli.engine:engine",
     "candidate": "crysgen_aiida.cli.candidate:candidate",
     "verify": "crysgen_aiida.cli.verify:verify",
     "result": "crysgen_aiida.cli.result:result",

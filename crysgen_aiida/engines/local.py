@@ -76,6 +76,8 @@ def ensure_computer(label: str = COMPUTER, *, workdir: str | None = None) -> tup
 def ensure_codes(info: EngineInfo) -> tuple[list[str], list[str]]:
     """Make the codes of an engine whose executables are found here, and return the labels made and those kept.
 
+    A code whose executable is gone makes way for a new one if there is another on PATH.
+
     :raises NotInstalled: if an executable is missing; those that are there have been made by then.
     """
     from aiida import orm
@@ -83,21 +85,25 @@ def ensure_codes(info: EngineInfo) -> tuple[list[str], list[str]]:
     made, kept, absent = [], [], []
     computer, _ = ensure_computer()
     for role, executable in info.executables.items():
-        full = f"{code_label(executable)}@{computer.label}"
-        path = find_executable(executable)
-        if find_code(full) is not None:
+        label = code_label(executable)
+        full = f"{label}@{computer.label}"
+        path, held = find_executable(executable), find_code(full)
+        if held is not None and (path is None or os.access(str(held.filepath_executable), os.X_OK)):
             kept.append(full)
-        elif path is None:
+            continue
+        if path is None:
             absent.append(executable)
-        else:
-            orm.InstalledCode(
-                computer=computer,
-                filepath_executable=path,
-                label=code_label(executable),
-                default_calc_job_plugin=info.plugins.get(role),
-                with_mpi=False,
-            ).store()
-            made.append(full)
+            continue
+        if held is not None:  # its program is gone: kept for the graph under another name
+            held.label, held.is_hidden = f"{label}-{held.uuid[:8]}", True
+        orm.InstalledCode(
+            computer=computer,
+            filepath_executable=path,
+            label=label,
+            default_calc_job_plugin=info.plugins.get(role),
+            with_mpi=False,
+        ).store()
+        made.append(full)
     if absent:
         raise NotInstalled(
             f"{', '.join(absent)} of {info.name} is not on PATH; install it, or name codes on another computer in a "

@@ -239,5 +239,6 @@ def _labels(value: Any, where: str, roles: tuple[str, ...] | None) -> None:
 def _option_names(worker: bool) -> tuple[str, ...]:
     from aiida.engine import CalcJob
 
-    names = [name for name in CalcJob.spec().inputs["metadata"]["options"] if name not in _NOT_OF_A_SITE]
+    ports: Any = CalcJob.spec().inputs["metadata"]
+    names = [name for name in ports["options"] if name not in _NOT_OF_A_SITE]
     return (*names, *_WORKER_OPTIONS) if worker else tuple(names)

@@ -11,7 +11,7 @@ from aiida.engine import ExitCode, ToContext
 from crysgen_aiida.engines.qe.chains import PwChain
 from crysgen_aiida.engines.qe.paths import find_path, path_kpoints
 from crysgen_aiida.engines.qe.results import bands_results
-from crysgen_aiida.engines.qe.stage import QeStage
+from crysgen_aiida.engines.qe.stage import QeStage, call
 
 #: Least number of empty bands.
 EMPTY = 4
@@ -53,8 +53,8 @@ class QeBandsWorkChain(QeStage):
             self.ctx.facts = {"path": f"none: {error}"}
             mesh = mesh or settings["kpoints_distance"]
         else:
-            points = path_kpoints(
-                self.inputs.structure, orm.Float(settings["path_distance"]), metadata={"call_link_label": "path"}
+            points = call(
+                path_kpoints, "path", structure=self.inputs.structure, distance=orm.Float(settings["path_distance"])
             )
             inputs = self.pw("bands", "bands", changes=changes, kpoints=points, parent=parent)
             submitted["path"] = self.submit(PwChain, inputs)
@@ -75,10 +75,11 @@ class QeBandsWorkChain(QeStage):
                 return self.gone_wrong(done)
             bands[name] = done.outputs.output_band
             self.out(port, bands[name])
-        results = bands_results(
+        results = call(
+            bands_results,
+            "results",
             about=self.about(facts=self.ctx.get("facts", {})),
             parameters=self.ctx.scf.outputs.output_parameters,
-            metadata={"call_link_label": "results"},
             **bands,
         )
         self.out("results", results)

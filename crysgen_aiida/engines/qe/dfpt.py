@@ -10,6 +10,7 @@ from aiida.engine import ExitCode, ToContext, while_
 from crysgen_aiida.engines.qe.inputs import Crystal
 from crysgen_aiida.engines.qe.response import QeResponseStage
 from crysgen_aiida.engines.qe.results import dfpt_results
+from crysgen_aiida.engines.qe.stage import call
 
 
 class QeDfptWorkChain(QeResponseStage):
@@ -24,7 +25,11 @@ class QeDfptWorkChain(QeResponseStage):
     def define(cls, spec: Any) -> None:
         """Define the outline."""
         super().define(spec)
-        spec.outline(cls.check, while_(cls.unfinished)(cls.scf, cls.ph), cls.collect)
+        spec.outline(
+            cls.check,
+            while_(cls.unfinished)(cls.scf, cls.ph),  # type: ignore[arg-type]
+            cls.collect,
+        )
 
     def unsuitable(self, crystal: Crystal) -> str:
         """Refuse what has no such response: one atom, an odd number of electrons, magnetic order."""
@@ -59,12 +64,13 @@ class QeDfptWorkChain(QeResponseStage):
         done = self.ctx.ph
         if not done.is_finished_ok:
             return self.gone_wrong(done)
-        made = dfpt_results(
+        made = call(
+            dfpt_results,
+            "results",
             about=self.about(),
             parameters=self.ctx.scf.outputs.output_parameters,
             bands=self.ctx.scf.outputs.output_band,
             response=done.outputs.retrieved,
-            metadata={"call_link_label": "results"},
         )
         self.out_many(made)
         return None

@@ -30,7 +30,7 @@ class DynamicalMatrix:
     :param force_constants: at the first wave vector [eV/A^2], complex, (n, n, 3, 3).
     :param frequencies: as diagonalised there, no sum rule imposed [THz], (3 n,).
     :param dielectric: electronic, (3, 3), if it was computed.
-    :param charges: Born charges [e], (n, 3, 3): atom, direction of the field, direction of the displacement; if computed.
+    :param charges: Born charges [e], (n, 3, 3): atom, direction of the field, of the displacement; if computed.
     """
 
     lattice: Floats

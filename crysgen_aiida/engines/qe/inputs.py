@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 #: With ``spin: auto``, crystals with these elements get two spins: d shells that are open in most of their compounds,
 #: and f shells.
-MAGNETIC = frozenset("V Cr Mn Fe Co Ni Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb U Np Pu".split())
+MAGNETIC = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "U", "Np", "Pu"}) | frozenset(
+    {"Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb"}
+)
 #: Starting magnetisation of their atoms, as a share of the valence electrons.
 START = 0.5
 

@@ -13,6 +13,7 @@ from aiida_quantumespresso.workflows.q2r.base import Q2rBaseWorkChain
 from crysgen_aiida.engines.qe.paths import find_path, path_kpoints
 from crysgen_aiida.engines.qe.response import QeResponseStage
 from crysgen_aiida.engines.qe.results import phonon_results
+from crysgen_aiida.engines.qe.stage import call
 
 #: Sum rule imposed on force constants and Born charges: translations, kept while least changing the constants.
 SUM_RULE = "crystal"
@@ -33,7 +34,7 @@ class QePhononWorkChain(QeResponseStage):
         super().define(spec)
         spec.outline(
             cls.check,
-            while_(cls.unfinished)(cls.scf, cls.scf_as_metal, cls.ph),
+            while_(cls.unfinished)(cls.scf, cls.scf_as_metal, cls.ph),  # type: ignore[arg-type]
             cls.q2r,
             cls.matdyn,
             cls.collect,
@@ -86,11 +87,12 @@ class QePhononWorkChain(QeResponseStage):
         if not self.ctx.q2r.is_finished_ok:
             return self.gone_wrong(self.ctx.q2r)
         settings = self.settings
-        mesh = create_kpoints_from_distance(
+        mesh = call(
+            create_kpoints_from_distance,
+            "mesh",
             structure=self.inputs.structure,
             distance=orm.Float(settings["mesh_distance"]),
             force_parity=orm.Bool(False),
-            metadata={"call_link_label": "mesh"},
         )
         submitted = {"mesh": self._matdyn("matdyn_mesh", mesh)}
         try:
@@ -99,7 +101,7 @@ class QePhononWorkChain(QeResponseStage):
             self.ctx.facts = {"path": f"none: {error}"}
         else:
             distance = orm.Float(settings["path_distance"])
-            path = path_kpoints(self.inputs.structure, distance, metadata={"call_link_label": "path"})
+            path = call(path_kpoints, "path", structure=self.inputs.structure, distance=distance)
             submitted["path"] = self._matdyn("matdyn_path", path)
         return ToContext(**submitted)
 
@@ -124,12 +126,13 @@ class QePhononWorkChain(QeResponseStage):
         if "path" in self.ctx:
             self.out("phonon_bands", self.ctx.path.outputs.output_phonon_bands)
         facts = {"metal": not self.ctx.insulator, **self.ctx.get("facts", {})}
-        made = phonon_results(
+        made = call(
+            phonon_results,
+            "results",
             about=self.about(facts=facts),
             parameters=self.ctx.scf.outputs.output_parameters,
             response=self.ctx.ph.outputs.retrieved,
             mesh=self.ctx.mesh.outputs.output_phonon_bands,
-            metadata={"call_link_label": "results"},
         )
         self.out_many(made)
         return None

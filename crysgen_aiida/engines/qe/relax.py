@@ -9,7 +9,7 @@ from aiida.engine import ExitCode, ToContext
 
 from crysgen_aiida.engines.qe.chains import RelaxChain
 from crysgen_aiida.engines.qe.results import relax_results
-from crysgen_aiida.engines.qe.stage import QeStage
+from crysgen_aiida.engines.qe.stage import QeStage, call
 
 
 class QeRelaxWorkChain(QeStage):
@@ -59,13 +59,14 @@ class QeRelaxWorkChain(QeStage):
         out = done.outputs
         jobs = sum(isinstance(node, orm.CalcJobNode) for node in done.called_descendants)
         self.out("structure", out.output_structure)
-        results = relax_results(
+        results = call(
+            relax_results,
+            "results",
             about=self.about(jobs=jobs),
             parameters=out.output_parameters,
             trajectory=out.output_trajectory,
             before=self.inputs.structure,
             after=out.output_structure,
-            metadata={"call_link_label": "results"},
         )
         self.out("results", results)
         return None

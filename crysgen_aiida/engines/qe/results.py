@@ -147,9 +147,8 @@ def matrices(response: orm.FolderData) -> list[DynamicalMatrix]:
     repository = response.base.repository
     names = [n for n in repository.list_object_names(MATRICES) if n.startswith(PREFIX)]
     numbers = sorted(int(n.removeprefix(PREFIX)) for n in names)
-    return [
-        read_dynamical_matrix(str(repository.get_object_content(f"{MATRICES}/{PREFIX}{k}"))) for k in numbers if k > 0
-    ]
+    found = [repository.get_object_content(f"{MATRICES}/{PREFIX}{k}", mode="r") for k in numbers if k > 0]
+    return [read_dynamical_matrix(text) for text in found]
 
 
 def array_data(tensors: dict[str, Any]) -> orm.ArrayData:

@@ -14,6 +14,12 @@ from crysgen_aiida.engines.qe.inputs import Crystal, crystal_of, job_metadata, p
 from crysgen_aiida.engines.stage import EngineStage
 from crysgen_aiida.generators.contract import deep_merge
 
+
+def call(function: Any, label: str, **inputs: Any) -> Any:
+    """Run a calcfunction with a call link of its own name and return its outputs."""
+    return function(**inputs, metadata={"call_link_label": label})
+
+
 #: Exit codes of pw.x and ph.x, and of their chains, that mean: not converged.
 NOT_CONVERGED = (410, 500, 502, 510, 511, 520, 521, 710)
 
@@ -92,7 +98,10 @@ class QeStage(EngineStage):
         if last is None:
             return self.failed(process)
         words = "out of memory" if reason_of(last) == MEMORY else last_words(last) or last.exit_message
-        reason = f"{process.process_label}<{process.pk}> ended with {process.exit_status} after {len(jobs)} job(s), the last of which: {words or last.exit_status}"
+        reason = (
+            f"{process.process_label}<{process.pk}> ended with {process.exit_status} after {len(jobs)} job(s); the "
+            f"last said: {words or last.exit_status}"
+        )
         self.report(reason)
         late = {process.exit_status, last.exit_status} & set(NOT_CONVERGED)
         codes = self.exit_codes
