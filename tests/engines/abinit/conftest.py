@@ -48,13 +48,13 @@ def codes(localhost: Any, programs: dict[str, Path]) -> dict[str, Any]:
 
 @pytest.fixture
 def family(aiida_profile: Any, upf_folder: Path, tmp_path: Path) -> Any:
-    """A family with cutoffs of aluminium, nitrogen and silicon."""
+    """A family with cutoffs of a few elements."""
     from crysgen_aiida.engines.pseudos import find_family, install_family
 
     held = find_family("abinit-tests")
     if held is not None:
         return held
-    for element in ("Al", "N", "Si"):
+    for element in ("Al", "N", "Si", "Ar"):
         shutil.copy(upf_folder / f"{element}.upf", tmp_path)
     return install_family(tmp_path, "abinit-tests")[0]
 

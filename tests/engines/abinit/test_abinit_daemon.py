@@ -64,3 +64,21 @@ def test_a_metal_is_refused_before_the_response(verify):
     assert node.exit_status == 500
     assert "it is a metal" in node.exit_message
     assert [n.process_label for n in node.called_descendants].count("AbinitDfptCalculation") == 1
+
+
+def fcc(a, symbols):
+    """Return a crystal on an fcc lattice, the second atom at a quarter of the diagonal."""
+    lattice = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(lattice, symbols, [[0, 0, 0], [0.25, 0.25, 0.25]][: len(symbols)])
+
+
+@pytest.mark.parametrize("crystal", [fcc(5.43, ["Si", "Si"]), fcc(5.3, ["Ar"])], ids=["inversion", "one-atom"])
+def test_crystals_without_piezoelectricity_have_the_other_tensors(verify, crystal):
+    node = verify(crystal, ecut=10, kpoints=[2, 2, 2], tolvrs_response=1e-4)
+    assert node.is_finished_ok, node.exit_message
+    values = node.outputs.results["values"]
+    assert values["piezo_max"] == pytest.approx(0, abs=1e-3)
+    assert values["dielectric_electronic"] > 1.2
+    assert values["dielectric_total"] == pytest.approx(values["dielectric_electronic"], rel=1e-3)
+    assert ("phonon_min_frequency_gamma" in values) == (len(crystal) > 1)
+    assert node.outputs.tensors.get_array("elastic_relaxed")[0, 0] > 0
