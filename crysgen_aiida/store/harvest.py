@@ -57,7 +57,7 @@ def state() -> dict[str, Any]:
 
 
 def screenings() -> dict[str, str]:
-    """Return the finished screenings: uuid to time of creation; those of verifications judge candidates known already."""
+    """Return the finished screenings that made candidates: uuid to time of creation."""
     again = screenings_of_verifications()
     query = orm.QueryBuilder().append(
         orm.CalcJobNode,

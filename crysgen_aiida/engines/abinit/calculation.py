@@ -14,7 +14,7 @@ from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.data.structures import to_pymatgen
 from crysgen_aiida.engines.abinit import inputs as files
 from crysgen_aiida.engines.abinit.inputs import Parameters, abinit_input
-from crysgen_aiida.engines.abinit.psp8 import Psp8Header, read_psp8_header
+from crysgen_aiida.engines.abinit.psp8 import FUNCTIONAL_NAMES, Psp8Header, read_psp8_header
 
 PSEUDOS = "pseudos"
 #: Share of the wall-time limit of a job after which it is ended, so that the rest of the script still runs.
@@ -158,7 +158,6 @@ EXIT_CODES: dict[int, tuple[str, str]] = {
     350: ("ERROR_SYMMETRY", "ABINIT cannot make a group of the symmetries it finds: {reason}"),
     351: ("ERROR_MESH_SYMMETRY", "The mesh of k-points has not the symmetry of the crystal; set chksymbreak to 0."),
     352: ("ERROR_PSEUDOPOTENTIAL", "ABINIT cannot use a pseudopotential: {reason}"),
-    353: ("ERROR_FUNCTIONAL", "ABINIT has no such response for this functional: {reason}"),
     360: ("ERROR_ABINIT", "ABINIT stopped: {reason}"),
     361: ("ERROR_ANADDB", "mrgddb or anaddb made no tensors: {reason}"),
 }
@@ -232,7 +231,7 @@ def _validate_together(inputs: Any, _: Any) -> str | None:
         electrons = valence_electrons(structure, pseudos)
     except BadInput as error:
         return str(error)
-    return wrong_elements(held) or different_functionals(held) or odd_electrons(electrons)
+    return wrong_elements(held) or functional_trouble(held) or odd_electrons(electrons)
 
 
 def wrong_elements(held: dict[str, Psp8Header]) -> str | None:
@@ -247,8 +246,11 @@ def wrong_elements(held: dict[str, Psp8Header]) -> str | None:
     return f"A pseudopotential is for another element: {', '.join(wrong)}." if wrong else None
 
 
-def different_functionals(held: dict[str, Psp8Header]) -> str | None:
-    """Return a sentence if pseudopotentials were made with different functionals."""
+def functional_trouble(held: dict[str, Psp8Header]) -> str | None:
+    """Return a sentence if pseudopotentials were made with different functionals, or one ABINIT has no response for."""
+    strange = sorted({h.functional for h in held.values() if h.ixc not in FUNCTIONAL_NAMES})
+    if strange:
+        return f"There is no response here for the functional {strange[0]}; take LDA, PBE or PBEsol pseudopotentials."
     if len({h.ixc for h in held.values()}) < 2:
         return None
     said = ", ".join(f"{element} {h.functional}" for element, h in sorted(held.items()))

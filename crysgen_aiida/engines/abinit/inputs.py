@@ -116,8 +116,7 @@ def abinit_input(
     :param restart: start from the wave functions that ``in_DS1_WFK``, ``in_DS2_1WF*`` and ``in_DS3_1WF*`` hold.
     """
     elements = list(pseudos)
-    occupied = electrons // 2
-    atoms = len(structure)
+    occupied, atoms = electrons // 2, len(structure)
     datasets = [SCF] if only_scf else [SCF, DDK, RESPONSE]
     lines = [
         f"ndtset {len(datasets)}",
@@ -149,17 +148,24 @@ def abinit_input(
         f"chksymbreak {parameters.chksymbreak} chkprim 0",
         *([f"tolsym {parameters.tolsym:.3e}"] if parameters.tolsym is not None else []),
         f"occopt 1 nstep {parameters.nstep} diemac {parameters.diemac:g}",
+        *_cell(structure, elements),
+        f'pseudos "{", ".join(pseudos.values())}"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(structure: Structure, elements: list[str]) -> list[str]:
+    """Return the lines of cell and atoms, types in the order of the elements."""
+    return [
         "acell 1 1 1",
         "rprim",
         *_rows(structure.lattice.matrix / BOHR),
-        f"natom {atoms} ntypat {len(elements)}",
+        f"natom {len(structure)} ntypat {len(elements)}",
         f"znucl {' '.join(str(_number(e)) for e in elements)}",
         f"typat {' '.join(str(elements.index(site.specie.symbol) + 1) for site in structure)}",
         "xred",
         *_rows(structure.frac_coords),
-        f'pseudos "{", ".join(pseudos.values())}"',
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _rows(values: Sequence[Sequence[float]] | np.ndarray) -> list[str]:

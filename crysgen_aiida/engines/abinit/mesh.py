@@ -14,13 +14,12 @@ Mesh = tuple[int, int, int]
 Shifts = tuple[tuple[float, float, float], ...]
 
 GAMMA: Shifts = ((0.0, 0.0, 0.0),)
-#: Shifts in the order they are tried: those that sample best first. The first two are the cubic lattices of ABINIT's
-#: documentation of ``shiftk`` for primitive cells of fcc and bcc crystals, the third fits simple ones, the fourth
-#: hexagonal ones; Gamma fits all.
+#: Shifts in the order they are tried: those that sample best first. The first fits simple and bcc lattices, the next
+#: are those ABINIT documents under ``shiftk`` for primitive cells of fcc crystals, the third fits hexagonal ones;
+#: Gamma fits all.
 CANDIDATES: tuple[Shifts, ...] = (
-    ((0.5, 0.5, 0.5), (0.5, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, 0.0, 0.5)),
-    ((0.25, 0.25, 0.25), (-0.25, -0.25, -0.25)),
     ((0.5, 0.5, 0.5),),
+    ((0.5, 0.5, 0.5), (0.5, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, 0.0, 0.5)),
     ((0.0, 0.0, 0.5),),
     GAMMA,
 )

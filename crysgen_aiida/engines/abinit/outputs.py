@@ -35,7 +35,7 @@ class Run:
     :param unconverged: perturbations that did not converge, in ABINIT's words.
     :param finished: numbers ABINIT gives the files of perturbations that are whole, by dataset.
     :param total_energy: [eV] of the cell.
-    :param stress: (6,) xx yy zz yz xz xy [GPa], positive when the crystal wants to expand less, as ABINIT signs it.
+    :param stress: (6,) xx yy zz yz xz xy [GPa], positive under tension.
     :param max_force: [eV/A].
     :param memory: ABINIT's own estimate of what it needs [MB].
     :param raw_frequencies: at Gamma, before the acoustic sum rule [THz].
@@ -66,7 +66,7 @@ def read_run(text: str, atoms: int) -> Run:
     group = re.search(r"DATASET +1 : space group (.+?);", text)
     scf = parts.get(1, "")
     ended = "----iterations are completed or convergence reached----" in scf
-    energy = re.search(r"^total_energy_eV *: *(\S+)$", scf, re.M)
+    energy = re.search(r"^total_energy_eV *: *(\S+)\n", scf, re.M)
     finished = {n: _finished(part, atoms) for n, part in parts.items() if n != 1}
     return Run(
         version=version.group(1) if version else "",
@@ -135,9 +135,14 @@ def read_anaddb(text: str, atoms: int) -> dict[str, np.ndarray]:
 
 
 def _datasets(text: str) -> dict[int, str]:
-    found = list(_DATASET.finditer(text))
-    ends = [m.start() for m in found[1:]] + [len(text)]
-    return {int(m.group(1)): text[m.end() : end] for m, end in zip(found, ends, strict=True)}
+    return {int(m.group(1)): body for m, body in _sections(_DATASET, text)}
+
+
+def _sections(head: re.Pattern[str], text: str) -> list[tuple[re.Match[str], str]]:
+    """Return each match with the text up to the next."""
+    found = list(head.finditer(text))
+    ends = [*(m.start() for m in found[1:]), len(text)]
+    return [(m, text[m.end() : end]) for m, end in zip(found, ends, strict=False)]
 
 
 def _finished(part: str, atoms: int) -> tuple[int, ...]:
@@ -150,28 +155,24 @@ def _finished(part: str, atoms: int) -> tuple[int, ...]:
 
 
 def _unconverged(part: str) -> list[str]:
-    heads = list(_PERTURBATION.finditer(part))
-    ends = [m.start() for m in heads[1:]] + [len(part)]
-    names = [(" ".join(m.group(1).split()), part[m.end() : end]) for m, end in zip(heads, ends, strict=True)]
-    return [name for name, body in names if _NOT_CONVERGED in body]
+    return [" ".join(m.group(1).split()) for m, body in _sections(_PERTURBATION, part) if _NOT_CONVERGED in body]
 
 
 def _stress(part: str) -> tuple[float, ...] | None:
     where = part.find("Cartesian components of stress tensor (hartree/bohr^3)")
     if where < 0:
         return None
-    found = dict(re.findall(r"sigma\((\d \d)\)= +(\S+)", part[where:].split("\n\n")[0]))
-    try:
-        return tuple(float(found[k]) * HARTREE_BOHR3_GPA for k in ("1 1", "2 2", "3 3", "3 2", "3 1", "2 1"))
-    except KeyError:
-        return None
+    found = dict(re.findall(r"sigma\((\d \d)\)= +(\S+E[-+]\d\d)", part[where:].split("\n\n")[0]))
+    order = ("1 1", "2 2", "3 3", "3 2", "3 1", "2 1")
+    return tuple(float(found[k]) * HARTREE_BOHR3_GPA for k in order) if set(order) <= set(found) else None
 
 
 def _max_force(part: str, atoms: int) -> float | None:
     _, found, after = part.partition(" cartesian forces (eV/Angstrom) at end:\n")
-    if not found:
+    lines = after.split("\n")[:-1][:atoms]  # the last line may be cut
+    rows = [[float(x) for x in line.split()[1:4]] for line in lines]
+    if not found or len(rows) < atoms or any(len(row) != 3 for row in rows):
         return None
-    rows = [[float(x) for x in line.split()[1:4]] for line in after.split("\n")[:atoms]]
     return float(np.linalg.norm(np.array(rows), axis=1).max())
 
 

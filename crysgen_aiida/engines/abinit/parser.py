@@ -20,10 +20,10 @@ ERRORS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("Chksymbreak=1",), "ERROR_MESH_SYMMETRY"),
     (("group closure", "tolsym", "not a group", "symmetry operation"), "ERROR_SYMMETRY"),
     (("psp8", "seudopotential", "pspcod"), "ERROR_PSEUDOPOTENTIAL"),
-    (("ixc", "XC functional", "xclevel"), "ERROR_FUNCTIONAL"),
 )
 #: What the shell and the Fortran runtime say when a program is ended.
 ENDED: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("m_psp8.F90",), "ERROR_PSEUDOPOTENTIAL"),
     (("SIGXCPU", "CPU time limit exceeded"), "ERROR_OUT_OF_WALLTIME"),
     (
         ("Cannot allocate memory", "Insufficient virtual memory", "bad_alloc", "oom-kill", "Out of memory"),
@@ -95,7 +95,8 @@ class AbinitDfptParser(Parser):
             return self._exit("ERROR_ABINIT", reason=errors[0])
         for words, label in ENDED:
             if any(word in stderr for word in words):
-                return self._exit(label, reason=_memory("", run))
+                said = _memory("", run) if "MEMORY" in label else "it cannot be read to its end"
+                return self._exit(label, reason=said)
         if self.node.exit_status:  # the scheduler knows why
             return None
         if not output:

@@ -18,6 +18,23 @@ MAX_FORCE = 0.05
 #: Charge neutrality violated by more [e per atom], or acoustic modes this far from zero [THz], mean a coarse basis.
 MAX_CHARGE, MAX_ACOUSTIC = 0.1, 3.0
 
+#: Facts of the self-consistent run, and of the whole one.
+GROUND = (
+    "version",
+    "energy_ev",
+    "scf_steps",
+    "gap_at_kpoints_ev",
+    "stress_gpa",
+    "max_force_ev_per_a",
+    "space_group",
+)
+WHOLE = (
+    "charge_neutrality_violation",
+    "acoustic_before_sum_rule",
+    "acoustic_sum_rule_violation",
+    "memory_estimate_mb",
+)
+
 
 @calcfunction
 def dfpt_results(
@@ -33,20 +50,7 @@ def dfpt_results(
     ground, whole = scf.get_dict(), response.get_dict()
     arrays = {name: tensors.get_array(name) for name in tensors.get_arraynames()}
     values, facts = tensor_properties(to_pymatgen(structure), arrays, asked["settings"]["symprec"])
-    names = (
-        "version",
-        "energy_ev",
-        "scf_steps",
-        "gap_at_kpoints_ev",
-        "stress_gpa",
-        "max_force_ev_per_a",
-        "space_group",
-        "charge_neutrality_violation",
-        "acoustic_before_sum_rule",
-        "acoustic_sum_rule_violation",
-        "memory_estimate_mb",
-    )
-    known = {name: found for name in names if (found := whole.get(name, ground.get(name))) is not None}
+    known = {**{n: ground[n] for n in GROUND if n in ground}, **{n: whole[n] for n in WHOLE if n in whole}}
     facts = {**facts, **known, "parameters": asked["parameters"], "jobs": asked.get("jobs", [])}
     said = [*facts["doubts"], *warnings(known, len(structure.sites))]
     return orm.Dict(

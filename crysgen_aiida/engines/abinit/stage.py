@@ -12,7 +12,7 @@ from crysgen_aiida.data.structures import to_pymatgen
 from crysgen_aiida.engines.abinit.base import AbinitDfptBaseWorkChain
 from crysgen_aiida.engines.abinit.calculation import (
     EXIT_CODES,
-    different_functionals,
+    functional_trouble,
     headers,
     odd_electrons,
     valence_electrons,
@@ -69,7 +69,7 @@ class AbinitDfptStage(EngineStage):
             electrons = valence_electrons(structure, self.ctx.pseudos)
         except BadInput as error:
             return self.refused(str(error))
-        if reason := different_functionals(held) or odd_electrons(electrons) or "":
+        if reason := functional_trouble(held) or odd_electrons(electrons) or "":
             return self.refused(reason)
         self.ctx.method = f"abinit-dfpt-{next(iter(held.values())).functional}"
         try:
