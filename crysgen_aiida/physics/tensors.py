@@ -24,6 +24,8 @@ KELVIN = np.sqrt(np.outer((1, 1, 1, 2, 2, 2), (1, 1, 1, 2, 2, 2)))
 SUSPICIOUS_PIEZO = 20.0
 #: An optical mode at Gamma below minus this [THz] is imaginary.
 SOFT_MODE = 0.05
+#: A strain that leaves no two directions equal.
+_UNEQUAL = np.array([[1.0, 2.0, 3.0], [2.0, 5.0, 1.0], [3.0, 1.0, 9.0]])
 _SHAPES = {
     "dielectric_electronic": (3, 3),
     "dielectric_total": (3, 3),
@@ -85,9 +87,15 @@ def tensor_properties(
 
 def ieee_axes(structure: Structure) -> Floats:
     """Return the rotation to the axes of the IEEE standard as rows x1, x2, x3; right-handed, (3, 3)."""
+    from pymatgen.core import Lattice
     from pymatgen.core.tensors import Tensor
 
-    axes = np.array(Tensor.get_ieee_rotation(structure), dtype=float)
+    try:
+        axes = np.array(Tensor.get_ieee_rotation(structure), dtype=float)
+    except ValueError:  # an orthorhombic cell with two equal lengths: pymatgen sorts them and cannot
+        apart = structure.copy()
+        apart.lattice = Lattice(structure.lattice.matrix @ (np.eye(3) + 1e-7 * _UNEQUAL))
+        axes = np.array(Tensor.get_ieee_rotation(apart), dtype=float)
     # pymatgen sorts the axes of some systems by length and may end left-handed, which would turn the sign of e
     if np.linalg.det(axes) < 0:
         axes[1] = -axes[1]

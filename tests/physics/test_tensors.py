@@ -142,3 +142,10 @@ def test_acoustic_modes_are_the_three_nearest_to_zero():
 def test_tensors_that_cannot_be_are_refused(tensors, why):
     with pytest.raises(BadInput, match=why):
         tensor_properties(WURTZITE, tensors)
+
+
+def test_axes_of_an_orthorhombic_crystal_with_two_equal_lengths():
+    crystal = Structure(Lattice.tetragonal(4.0, 5.0), ["Si", "O"], [[0, 0, 0], [0.5, 0, 0.5]])
+    axes = ieee_axes(crystal)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-5)
+    assert np.linalg.det(axes) > 0

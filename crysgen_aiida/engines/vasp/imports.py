@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
+from aiida.engine import run_get_node
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.engines.vasp.potcars import UPLOAD
@@ -54,7 +55,7 @@ def import_run(
         }
     }
     try:
-        node: orm.CalcJobNode = VaspCalcImporter.run_import(
+        builder = VaspCalcImporter.get_builder_from_folder(
             code=code,
             remote_path=str(folder),
             settings=settings,
@@ -69,6 +70,11 @@ def import_run(
             f"The run in {folder} cannot be imported: {error}. It needs its POTCAR, or a family that has one for each "
             f"element: {UPLOAD.format(family=family)}"
         ) from error
+    if builder.parameters.get_dict().get("icharg") in (1, 11):
+        # the plug-in wants to know where the density came from: it is in the folder itself
+        builder.restart_folder = builder.remote_folder
+    node = run_get_node(builder)[1]
+    assert isinstance(node, orm.CalcJobNode)
     return node
 
 

@@ -25,7 +25,7 @@ INFO = EngineInfo(
         "phonon": StageInfo(
             "crysgen.vasp.phonon",
             _CODES,
-            ("phonon_min_frequency_gamma",),
+            ("phonon_min_frequency_gamma", "phonon_min_frequency_commensurate"),
             "Force constants of a supercell by IBRION 8 or 6; the verdict is one at Gamma.",
         ),
         "elastic": StageInfo(

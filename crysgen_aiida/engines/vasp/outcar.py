@@ -59,7 +59,6 @@ def _table(text: str, title: str, rows: int) -> Any:
     lines = text[starts[-1] :].split("\n", rows)[:rows]
     matches = [re.fullmatch(r"\s*\w{1,2}" + _NUMBERS + r"\s*", line) for line in lines]
     if len(matches) < rows or None in matches:
-        raise BadInput(
-            f"The table {title.split('(')[0].strip()!r} of the OUTCAR is cut short; retrieve the whole file."
-        )
+        name = title.partition("(")[0].strip()
+        raise BadInput(f"The table {name!r} of the OUTCAR is damaged or cut short; retrieve the file again.")
     return np.array([[float(x) for x in re.findall(r"-?\d+\.\d+", m[1])] for m in matches if m is not None])
