@@ -169,7 +169,7 @@ def fingerprint(dataset_id: str, labelled: tuple[str, ...], threads: int | None,
     """
     node = _load(dataset_id)
     parameters = {"labelled": list(labelled)} if labelled else None
-    how = {"threads": threads, "site": site, "code": code, "wait": wait, "fmt": fmt}
+    how: dict[str, Any] = {"threads": threads, "site": site, "code": code, "wait": wait, "fmt": fmt}
     derive("fingerprint", node, parameters, what="fingerprints", **how)
 
 
