@@ -51,7 +51,7 @@ def chains(submit_toy: Callable[..., Any], cluster: Any) -> dict[str, Any]:
     for name, (computer, _) in DISTURBED.items():
         started[name] = submit_toy(computer, ROWS, {"delay": DELAY / 2})
     waiting = dict(DISTURBED)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while waiting and time.monotonic() < deadline:
         for name, (_, how) in list(waiting.items()):
             if job := next((job for job in jobs_of(started[name]) if len(computed(job)) >= 2), None):
@@ -63,7 +63,7 @@ def chains(submit_toy: Callable[..., Any], cluster: Any) -> dict[str, Any]:
     return started
 
 
-def complete(chain: Any, undisturbed: Any, timeout: float = 300.0) -> list[Any]:
+def complete(chain: Any, undisturbed: Any, timeout: float = 600.0) -> list[Any]:
     """Wait for a chain; it must have computed every part once, with the result of an undisturbed run."""
     from aiida_fixtures import wait_for
 
@@ -149,7 +149,7 @@ def test_threads_get_their_cores(submit_toy, await_processes):
 def test_the_controller_is_down_for_some_seconds(submit_toy, cluster, await_processes):
     with cluster.pause_controller():
         chain = submit_toy(LOCAL, 5, {})
-        until(lambda: _retried(chain), "AiiDA tries to submit and fails", timeout=90)
+        until(lambda: _retried(chain), "AiiDA tries to submit and fails", timeout=150)
     began = time.monotonic()
     await_processes([chain], timeout=120)
     assert chain.exit_status == 0, chain.exit_message
