@@ -51,7 +51,7 @@ def chains(submit_toy: Callable[..., Any], cluster: Any) -> dict[str, Any]:
     for name, (computer, _) in DISTURBED.items():
         started[name] = submit_toy(computer, ROWS, {"delay": DELAY / 2})
     waiting = dict(DISTURBED)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while waiting and time.monotonic() < deadline:
         for name, (_, how) in list(waiting.items()):
             if job := next((job for job in jobs_of(started[name]) if len(computed(job)) >= 2), None):
@@ -63,7 +63,7 @@ def chains(submit_toy: Callable[..., Any], cluster: Any) -> dict[str, Any]:
     return started
 
 
-def complete(chain: Any, undisturbed: Any, timeout: float = 300.0) -> list[Any]:
+def complete(chain: Any, undisturbed: Any, timeout: float = 600.0) -> list[Any]:
     """Wait for a chain; it must have computed every part once, with the result of an undisturbed run."""
     from aiida_fixtures import wait_for
 
@@ -128,7 +128,7 @@ def test_memory_that_slurm_refuses_makes_batches_smaller(submit_toy, await_proce
     from aiida.orm import load_node
 
     chain = submit_toy(LOCAL, 20, {"megabytes": 2400.0, "delay": 0.6}, max_memory_kb=1024 * 1024)
-    await_processes([chain], timeout=200)
+    await_processes([chain], timeout=500)
     assert chain.exit_status == 0, chain.exit_message
     jobs = [load_node(job.pk) for job in jobs_of(chain)]
     assert [job.exit_status for job in jobs] == [110] * (len(jobs) - 1) + [0]
@@ -139,7 +139,7 @@ def test_memory_that_slurm_refuses_makes_batches_smaller(submit_toy, await_proce
 
 def test_threads_get_their_cores(submit_toy, await_processes):
     chain = submit_toy(SSH, 5, {}, threads=2)
-    await_processes([chain], timeout=100)
+    await_processes([chain], timeout=300)
     assert chain.exit_status == 0, chain.exit_message
     (job,) = jobs_of(chain)
     assert job.get_last_job_info().num_mpiprocs == 2
@@ -149,13 +149,13 @@ def test_threads_get_their_cores(submit_toy, await_processes):
 def test_the_controller_is_down_for_some_seconds(submit_toy, cluster, await_processes):
     with cluster.pause_controller():
         chain = submit_toy(LOCAL, 5, {})
-        until(lambda: _retried(chain), "AiiDA tries to submit and fails", timeout=90)
+        until(lambda: _retried(chain), "AiiDA tries to submit and fails", timeout=150)
     began = time.monotonic()
-    await_processes([chain], timeout=120)
+    await_processes([chain], timeout=300)
     assert chain.exit_status == 0, chain.exit_message
     (job,) = jobs_of(chain)
     assert job.exit_status == 0
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 300
 
 
 def _retried(chain: Any) -> bool:

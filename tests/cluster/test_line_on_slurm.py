@@ -41,7 +41,7 @@ def line(daemon, codes, salts) -> dict[str, dict[str, Any]]:
     def step(name: str, make: Any) -> None:
         for label, code in codes.items():
             done[label][name] = make(label, {"code": code, "metadata": {"options": CPU}})
-        wait_for([done[label][name] for label in codes], timeout=300)
+        wait_for([done[label][name] for label in codes], timeout=600)
         for label in codes:
             assert done[label][name].is_finished_ok, (label, name, done[label][name].exit_message)
 

@@ -39,7 +39,7 @@ def test_a_queue_that_takes_no_jobs_pauses_the_run_until_it_does(daemon, submit_
     assert down.returncode == 0, down.stderr
     try:
         chain = submit_toy(LOCAL, 5, {})
-        until(lambda: jobs_of(chain) and jobs_of(chain)[0].paused, "AiiDA gives up for now", timeout=120)
+        until(lambda: jobs_of(chain) and jobs_of(chain)[0].paused, "AiiDA gives up for now", timeout=300)
         (job,) = jobs_of(chain)
         said = crysgen(daemon, "run", "status", str(chain.pk))
         assert f"Job {job.pk} is paused" in said
@@ -48,5 +48,5 @@ def test_a_queue_that_takes_no_jobs_pauses_the_run_until_it_does(daemon, submit_
     finally:
         cluster.run("scontrol", "update", f"PartitionName={cluster.partition}", "State=UP")
     verdi(daemon, "process", "play", str(job.pk))
-    await_processes([chain], timeout=120)
+    await_processes([chain], timeout=300)
     assert chain.exit_status == 0, chain.exit_message
