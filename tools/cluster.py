@@ -215,9 +215,11 @@ def _remains(made: Cluster) -> Iterator[psutil.Process]:
     """Yield what jobs and their supervisors have left: neither is a child of slurmd."""
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            environment = process.environ()
-            supervisor = process.info["name"] == "slurmstepd" and environment.get("SLURM_CONF") == made.slurm_conf
-            if supervisor or environment.get("SLURM_CLUSTER_NAME") == made.name:
+            if process.info["name"] == "slurmstepd":  # its title lies over its environment; its log is in the folder
+                ours = any(file.path.startswith(f"{made.folder}/") for file in process.open_files())
+            else:
+                ours = process.environ().get("SLURM_CLUSTER_NAME") == made.name
+            if ours:
                 yield process
 
 

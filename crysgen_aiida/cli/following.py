@@ -147,7 +147,7 @@ def _last_complaint(job: CalcJobNode) -> str:
         lines = [line.strip() for line in log.message.splitlines() if line.strip()]
         if "Traceback" in log.message:
             said = next((line for line in lines if line.startswith("stderr=") and line != "stderr="), lines[-1])
-            return f"The last complaint was: {said.removeprefix('stderr=')} "
+            return f"The last complaint was: {said.removeprefix('stderr=').rstrip('.')}. "
     return ""
 
 

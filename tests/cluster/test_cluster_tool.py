@@ -54,6 +54,7 @@ def test_stop_ends_jobs_and_servers_even_after_a_hard_kill(folder):
     assert made.run("sbatch", str(script)).returncode == 0
     until(lambda: len(list(tool._remains(made))) >= 3, "the job runs", timeout=60)
     servers = [p for started in made.processes for p in [psutil.Process(started.pid)]]
+    assert "slurmstepd" in {process.name() for process in tool._remains(made)}
     everything = [*servers, *tool._remains(made)]
     os.kill(next(p.pid for p in made.processes if p.name == "slurmd"), signal.SIGKILL)
     assert subprocess.run([sys.executable, str(TOOL), "status", str(folder)], check=False).returncode == 3
