@@ -36,6 +36,8 @@ DEFAULT_STAGES = "relax,hull,phonon,elastic"
 @click.option("--site", "site_name", metavar="NAME", help="Codes and resources: a name or a file; this machine's.")
 @click.option("--concurrent", type=click.IntRange(1), default=2, show_default=True,
               help="Candidates that an engine computes at the same time.")  # fmt: skip
+@click.option("--symprec", type=click.FloatRange(0, 1, min_open=True), default=0.05, show_default=True,
+              help="Tolerance of the symmetry imposed before an engine other than a potential [A].")  # fmt: skip
 @click.option("--label", default="", help="Name to call the verification by.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends.")
 @format_option
@@ -43,12 +45,14 @@ DEFAULT_STAGES = "relax,hull,phonon,elastic"
 def verify(addresses: tuple[str, ...], run: str | None, best: int, where: tuple[str, ...], recipe: str | None,
            stages: str | None, engines: tuple[str, ...], potential: str | None, second: str | None, protocol: str,
            gates: tuple[str, ...], settings: tuple[str, ...], reference_id: str | None, site_name: str | None,
-           concurrent: int, label: str, wait: bool, fmt: str) -> None:  # fmt: skip
+           concurrent: int, symprec: float, label: str, wait: bool, fmt: str) -> None:  # fmt: skip
     """Verify candidates: relax, hull, bands, dfpt, phonon, elastic, kappa, transport, cheap stages first.
 
     A candidate that does not pass a gate goes no further, and the reason is kept. The values return to the candidates:
     rank again, and a value of density functional theory stands before that of a potential.
     """
+    from aiida import orm
+
     from crysgen_aiida.cli.following import follow, require_ok
     from crysgen_aiida.cli.submit import checked
 
@@ -59,6 +63,7 @@ def verify(addresses: tuple[str, ...], run: str | None, best: int, where: tuple[
     processes = []
     for crystals, rows in places:
         builder = _builder(crystals, rows, plan, limits, reference_id, site_name, concurrent)
+        builder.symprec = orm.Float(symprec)
         builder.metadata.label = label or recipe or "verify"
         processes.append(checked(builder))
     for process in processes:
