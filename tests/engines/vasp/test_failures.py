@@ -1,4 +1,4 @@
-"""What goes wrong in practice, provoked: no convergence, no time left, no match, a metal, no POTCAR."""
+"""What goes wrong in practice, provoked: no convergence, no time left, no match, no POTCAR."""
 
 from __future__ import annotations
 
@@ -52,16 +52,6 @@ def test_a_run_the_registry_does_not_hold_fails(run_stage, mock_vasp, aln):
     node = run_stage("phonon", aln, mock_vasp(""), tiny(399))
     assert node.exit_status == 502
     assert "results" not in node.outputs
-
-
-def test_a_metal_has_no_response_to_a_field(run_stage, mock_vasp):
-    from ase.build import bulk
-
-    metal = orm.StructureData(ase=bulk("Al", "fcc", a=4.05)).store()
-    node = run_stage("dfpt", metal, mock_vasp("metal"))
-    assert node.exit_status == 500
-    assert "below min_gap" in node.exit_message
-    assert "tensors" not in node.outputs
 
 
 @pytest.mark.parametrize(
