@@ -60,7 +60,7 @@ def measure(family: str, full: bool, file: Path | None) -> dict[str, dict[str, A
     figures: dict[str, dict[str, Any]] = {}
 
     def note(name: str, value: float, unit: str, bar: float | None = None, within: float | None = None) -> None:
-        met = None if bar is None or within is None else abs(value - bar) <= within
+        met = None if bar is None or within is None else bool(abs(value - bar) <= within)
         figures[name] = {"value": round(float(value), 4), "unit": unit, "bar": bar, "within": within, "met": met}
         if file is not None:
             file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
