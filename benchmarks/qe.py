@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+#: Lattice parameter of zincblende AlN relaxed at 50 Ry [A]: too few plane waves, but the same ones.
+RELAXED = 4.314
 ROUGH = {"ecutwfc": 50.0, "kpoints_distance": 0.7}
 
 
@@ -60,31 +62,16 @@ def measure(family: str, full: bool, file: Path | None) -> dict[str, dict[str, A
     figures: dict[str, dict[str, Any]] = {}
 
     def note(name: str, value: float, unit: str, bar: float | None = None, within: float | None = None) -> None:
-        met = None if bar is None or within is None else abs(value - bar) <= within
+        met = None if bar is None or within is None else bool(abs(value - bar) <= within)
         figures[name] = {"value": round(float(value), 4), "unit": unit, "bar": bar, "within": within, "met": met}
         if file is not None:
             file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         print(f"{name:<38}{value:>12.4f} {unit:<8} bar {bar} +- {within}: {met}", flush=True)
 
     note("load_average", os.getloadavg()[0], f"of {os.cpu_count()}")
-    silicon = orm.StructureData(ase=bulk("Si", "diamond", a=5.47)).store()
-    node, took = run("relax", silicon, family, {"ecutwfc": 20.0})
-    note("si_relax_wall", took, "s")
-    rest = node.outputs.structure
-    note("si_lattice_parameter", (4 * rest.get_cell_volume()) ** (1 / 3), "A", 5.47, 0.03)
-    note("si_max_stress", node.outputs.results["values"]["max_stress"], "GPa", 0.0, 0.06)
-    node, took = run("bands", rest, family, {"mesh_distance": 0.4}, "balanced")
-    note("si_bands_wall", took, "s")
-    note("si_gap", node.outputs.results["values"]["band_gap"], "eV", 0.61, 0.05)
-    note("si_mesh_points", len(node.outputs.mesh_bands.get_kpoints()), "1")
-
-    nitride = orm.StructureData(ase=bulk("AlN", "zincblende", a=4.40)).store()
-    node, took = run("relax", nitride, family, {"ecutwfc": 50.0})
-    note("aln_relax_wall", took, "s")
-    rest = node.outputs.structure
-    note("aln_lattice_parameter_50ry", (4 * rest.get_cell_volume()) ** (1 / 3), "A", 4.314, 0.02)
+    nitride = orm.StructureData(ase=bulk("AlN", "zincblende", a=RELAXED)).store()
     for name, settings, protocol in (("50ry_4x4x4", ROUGH, "fast"), ("balanced", {}, "balanced"))[: 1 + full]:
-        node, took = run("dfpt", rest, family, settings, protocol)
+        node, took = run("dfpt", nitride, family, settings, protocol)
         held = node.outputs.results.get_dict()
         tensors = node.outputs.tensors
         rough = name != "balanced"
@@ -101,6 +88,22 @@ def measure(family: str, full: bool, file: Path | None) -> dict[str, dict[str, A
         # Lyddane, Sachs and Teller: eps_total / eps_electronic = (LO / TO)^2, an identity of one polar mode
         ratio = held["values"]["dielectric_total"] / held["values"]["dielectric_electronic"]
         note(f"aln_longitudinal_optical_{name}", to * ratio**0.5, "1/cm")
+    silicon = orm.StructureData(ase=bulk("Si", "diamond", a=5.47)).store()
+    node, took = run("relax", silicon, family, {"ecutwfc": 20.0})
+    note("si_relax_wall", took, "s")
+    rest = node.outputs.structure
+    note("si_lattice_parameter", (4 * rest.get_cell_volume()) ** (1 / 3), "A", 5.47, 0.03)
+    note("si_max_stress", node.outputs.results["values"]["max_stress"], "GPa", 0.0, 0.06)
+    node, took = run("bands", rest, family, {"mesh_distance": 0.4}, "balanced")
+    note("si_bands_wall", took, "s")
+    note("si_gap", node.outputs.results["values"]["band_gap"], "eV", 0.61, 0.05)
+    note("si_mesh_points", len(node.outputs.mesh_bands.get_kpoints()), "1")
+
+    stretched = orm.StructureData(ase=bulk("AlN", "zincblende", a=4.40)).store()
+    node, took = run("relax", stretched, family, {"ecutwfc": 50.0})
+    note("aln_relax_wall", took, "s")
+    rest = node.outputs.structure
+    note("aln_lattice_parameter_50ry", (4 * rest.get_cell_volume()) ** (1 / 3), "A", RELAXED, 0.02)
     return figures
 
 

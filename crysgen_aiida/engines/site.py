@@ -76,6 +76,8 @@ class Site:
     def options(self, engine: str, stage: str) -> dict[str, Any]:
         """Return ``metadata.options`` for the jobs of a stage."""
         merged: dict[str, Any] = dict(LOCAL_OPTIONS) if self.name == LOCAL else {}
+        if get_engine(engine).batched:
+            merged.pop("environment_variables", None)  # the worker sees to its threads itself
         for level in self._levels(engine, stage):
             merged = deep_merge(merged, level.get("options", {}))
         return merged

@@ -118,7 +118,7 @@ def test_a_soft_mode_has_no_static_response():
         lattice_dielectric(modes, np.ones((2, 3, 3)), [10.0, 20.0], 40.0)
 
 
-def test_results_of_dfpt_come_from_the_files_of_ph(aiida_profile, tmp_path):
+def test_results_of_dfpt_come_from_the_files_of_ph(crystal, tmp_path):
     from crysgen_aiida.engines.qe.results import dfpt_results
 
     (tmp_path / "DYN_MAT").mkdir()
@@ -128,7 +128,8 @@ def test_results_of_dfpt_come_from_the_files_of_ph(aiida_profile, tmp_path):
     bands.set_kpoints(np.array([[0.0, 0.0, 0.0]]))
     bands.set_bands(np.array([[-5.0, 0.0, 0.5, 1.0, 4.3, 6.0]]), units="eV")
     made, node = dfpt_results.run_get_node(
-        about=orm.Dict({"method": "qe-dfpt-pbe"}),
+        about=orm.Dict({"method": "qe-dfpt-pbe", "settings": {"symprec": 0.01}}),
+        structure=crystal("AlN"),
         parameters=orm.Dict({"number_of_electrons": 8.0, "creator_version": "6.7MaX"}),
         bands=bands,
         response=orm.FolderData(tree=str(tmp_path)),
@@ -136,6 +137,8 @@ def test_results_of_dfpt_come_from_the_files_of_ph(aiida_profile, tmp_path):
     assert node.is_finished_ok
     held = made["results"].get_dict()
     assert held["values"]["dielectric_total"] == pytest.approx(9.432409, abs=2e-4)
+    assert held["values"]["phonon_min_frequency_gamma"] == pytest.approx(19.2662, abs=2e-4)
+    assert "Born charges sum to 0.30 e" in held["verdict"]
     assert held["facts"]["charge_neutrality_violation"] == pytest.approx(0.29576, abs=1e-4)
     assert held["facts"]["gap_fundamental_ev"] == pytest.approx(3.3)
     assert sorted(made["tensors"].get_arraynames()) == [

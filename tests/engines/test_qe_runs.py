@@ -135,7 +135,7 @@ def test_a_density_that_does_not_converge_is_told_from_a_crash(qe, crystal):
 
 
 def test_a_job_that_reaches_its_walltime_is_continued(qe, crystal):
-    settings = {"ecutwfc": 30.0, "kpoints_distance": 0.35, "path_distance": 1.0}
+    settings = {"ecutwfc": 30.0, "kpoints_distance": 0.35, "path_distance": 1.0, "max_iterations": 20}
     node = qe("bands", crystal("Si"), settings, options={"max_wallclock_seconds": 3})
     assert statuses(node)[0] == 400
     second = jobs_of(node, "PwCalculation")[1]

@@ -43,8 +43,13 @@ class QeBandsWorkChain(QeStage):
             return self.gone_wrong(self.ctx.scf)
         settings = self.settings
         occupied = math.ceil(self.crystal.electrons / 2)
-        changes = {"SYSTEM": {"nbnd": max(math.ceil(settings["bands_factor"] * occupied), occupied + EMPTY)}}
+        changes: dict[str, dict[str, Any]] = {
+            "SYSTEM": {"nbnd": max(math.ceil(settings["bands_factor"] * occupied), occupied + EMPTY)}
+        }
         parent = self.ctx.scf.outputs.remote_folder
+        # what the density could only be computed without, its bands cannot either
+        system = parent.creator.inputs.parameters["SYSTEM"]
+        changes["SYSTEM"].update({name: system[name] for name in ("nosym", "noinv") if name in system})
         submitted: dict[str, Any] = {}
         mesh = settings["mesh_distance"]
         try:

@@ -26,12 +26,14 @@ PW_CRASHED = [
     PwCalculation.exit_codes.ERROR_OUTPUT_STDOUT_MISSING,
     PwCalculation.exit_codes.ERROR_OUTPUT_XML_MISSING,
     PwCalculation.exit_codes.ERROR_OUTPUT_FILES,
+    PwCalculation.exit_codes.ERROR_UNEXPECTED_PARSER_EXCEPTION,
     PwCalculation.exit_codes.ERROR_SYMMETRY_NON_ORTHOGONAL_OPERATION,
 ]
 PH_CRASHED = [
     PhCalculation.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY,
     PhCalculation.exit_codes.ERROR_OUTPUT_STDOUT_INCOMPLETE,
     PhCalculation.exit_codes.ERROR_OUTPUT_STDOUT_MISSING,
+    PhCalculation.exit_codes.ERROR_UNEXPECTED_PARSER_EXCEPTION,
     PhCalculation.exit_codes.ERROR_WRONG_REPRESENTATION,
 ]
 #: More electronic steps, and a smaller share of the new density, at each failure to converge.

@@ -68,6 +68,7 @@ class QeDfptWorkChain(QeResponseStage):
             dfpt_results,
             "results",
             about=self.about(),
+            structure=self.inputs.structure,
             parameters=self.ctx.scf.outputs.output_parameters,
             bands=self.ctx.scf.outputs.output_band,
             response=done.outputs.retrieved,

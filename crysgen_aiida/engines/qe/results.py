@@ -8,16 +8,20 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from crysgen_aiida.data.structures import to_pymatgen
 from crysgen_aiida.engines.qe.dynmat import DynamicalMatrix, read_dynamical_matrix
 from crysgen_aiida.engines.qe.gap import Gap, band_gap
 from crysgen_aiida.engines.results import stage_results
 from crysgen_aiida.physics.harmonic import density_of_states, thermal_properties
 from crysgen_aiida.physics.ionic import gamma_modes, lattice_dielectric, neutral
+from crysgen_aiida.physics.tensors import tensor_properties
 
 #: Where ph.x leaves its dynamical matrices among the retrieved files.
 MATRICES = "DYN_MAT"
 PREFIX = "dynamical-matrix-"
 DOS_POINTS = 201
+#: Born charges whose sum is more than this per atom [e] are worth a warning.
+MAX_CHARGE = 0.1
 
 
 @calcfunction
@@ -51,14 +55,25 @@ def bands_results(about: orm.Dict, parameters: orm.Dict, **bands: orm.BandsData)
     """Return the gap over all bands given: along a path, on a mesh, of the self-consistent run."""
     held = parameters.get_dict()
     gap = band_gap([energies_and_points(node) for node in bands.values()], held["number_of_electrons"])
-    facts = {**run_facts(held), **gap_facts(gap), "sampled": sorted(bands), **about.get_dict().get("facts", {})}
+    facts = {
+        **run_facts(held),
+        **gap_facts(gap),
+        # of an insulator the top of the valence bands: where the smeared level lies in the gap means nothing
+        "fermi_energy": held["fermi_energy"] if gap.metal and "fermi_energy" in held else gap.valence_top,
+        "sampled": sorted(bands),
+        **about.get_dict().get("facts", {}),
+    }
     verdict = "it is a metal: occupied and empty bands overlap" if gap.metal else ""
     return _results(about, "bands", {"band_gap": 0.0 if gap.metal else gap.fundamental}, facts, verdict)
 
 
 @calcfunction
 def dfpt_results(
-    about: orm.Dict, parameters: orm.Dict, bands: orm.BandsData, response: orm.FolderData
+    about: orm.Dict,
+    structure: orm.StructureData,
+    parameters: orm.Dict,
+    bands: orm.BandsData,
+    response: orm.FolderData,
 ) -> dict[str, Any]:
     """Return dielectric tensors, Born charges and modes at Gamma from the files of ph.x.
 
@@ -76,25 +91,28 @@ def dfpt_results(
         "born_charges": charges,
         "gamma_frequencies": modes.frequencies,
     }
-    values = {"dielectric_electronic": float(np.trace(matrix.dielectric)) / 3}
-    verdict = ""
+    said = []
     try:
-        total = matrix.dielectric + lattice_dielectric(modes, charges, matrix.masses, matrix.volume)
-        tensors["dielectric_total"] = total
-        values["dielectric_total"] = float(np.trace(total)) / 3
+        lattice = lattice_dielectric(modes, charges, matrix.masses, matrix.volume)
+        tensors["dielectric_total"] = matrix.dielectric + lattice
     except ValueError as error:
-        verdict = f"no static dielectric constant: {error}"
-    if len(modes.optical):
-        values["phonon_min_frequency_gamma"] = float(modes.optical.min())
+        said.append(f"no static dielectric constant: {error}")
+    if excess > MAX_CHARGE * len(charges):
+        said.append(
+            f"Born charges sum to {excess:.2f} e before they are made neutral: too few k-points or too low a cutoff"
+        )
+    values, tensor_facts = tensor_properties(to_pymatgen(structure), tensors, about["settings"]["symprec"])
+    said += tensor_facts["doubts"]
     gap = band_gap([energies_and_points(bands)], held["number_of_electrons"])
     facts = {
         **run_facts(held),
         **gap_facts(gap),
+        **tensor_facts,
         "charge_neutrality_violation": excess,
         "acoustic_sum_rule_violation": modes.violation,
         "acoustic_before_sum_rule": modes.acoustic,
     }
-    return {"results": _results(about, "dfpt", values, facts, verdict), "tensors": array_data(tensors)}
+    return {"results": _results(about, "dfpt", values, facts, "; ".join(said)), "tensors": array_data(tensors)}
 
 
 @calcfunction
@@ -170,7 +188,7 @@ def run_facts(parameters: dict[str, Any]) -> dict[str, Any]:
         "creator_version": "version",
         "wfc_cutoff": "wfc_cutoff_ev",
         "rho_cutoff": "rho_cutoff_ev",
-        "number_of_electrons": "electrons",
+        "number_of_electrons": "number_of_electrons",
         "number_of_k_points": "kpoints",
         "number_of_bands": "bands",
         "number_of_symmetries": "symmetries",
