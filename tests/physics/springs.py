@@ -8,8 +8,8 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.neighborlist import neighbor_list
 
-from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA
 from crysgen_aiida.physics.ase_potential import ASEPotential
+from crysgen_aiida.physics.batch import EV_PER_A3_IN_GPA
 from crysgen_aiida.physics.potentials import LoadedPotential, PotentialInfo
 
 #: sqrt(eV/A^2/amu) in THz.
