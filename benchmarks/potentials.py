@@ -13,9 +13,10 @@ Three tasks, each on N crystals (104) that are relaxed with the potential first 
 
 For phonons: primitive cells of at most 6 atoms whose displaced supercells have at most 300 atoms together (by the
 symmetry of the published structure), so high symmetry is favoured. For moduli: 2 atoms. N crystals evenly over
-the file. All potentials do a crystal before the next one is begun; finished rows are not computed again. ``displacement`` computes
-N crystals (12) of the control at displacements of 0.01, 0.03 and 0.1 A: how far the step decides what is found. There a
-name may end in ``:double`` for double precision.
+the file. All potentials do a crystal before the next one is begun; finished rows are not computed again.
+
+``displacement`` computes N crystals (12) of the control at displacements of 0.01, 0.03 and 0.1 A: how far the step
+decides what is found. There a name may end in ``:double`` for double precision.
 """
 
 from __future__ import annotations

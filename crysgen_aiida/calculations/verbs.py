@@ -234,7 +234,7 @@ class PotentialCalculation(WorkerCalculation):
 class PhononCalculation(PotentialCalculation):
     """Compute phonons of relaxed crystals; a row that cannot have them says why."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "phonon"
     SPEC = PhononSpec
     PARAMETERS: ClassVar = {

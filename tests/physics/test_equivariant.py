@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from physics_crystals import batch_of, distorted
 
 from crysgen_aiida.crystals.errors import CorruptWeights, NotInstalled
-from crysgen_aiida.physics import convolution, nequix_batch, sevennet_batch
+from crysgen_aiida.physics import convolution, nequix_batch, nequix_weights, sevennet_batch
 from crysgen_aiida.physics.batch import CellBatch
 from crysgen_aiida.physics.potentials import load_potential
 
@@ -29,7 +29,7 @@ def sevennet() -> Any:
 
 @pytest.fixture(scope="module")
 def weights(shared_data: Path) -> Path:
-    path = shared_data / "nequix-mp-1-pft" / nequix_batch.FILE
+    path = shared_data / "nequix-mp-1-pft" / nequix_weights.FILE
     if not path.is_file():
         pytest.skip(f"no {path.name}")
     return path
@@ -153,20 +153,20 @@ def test_records_name_scale_and_checkpoint(sevennet: Any) -> None:
 
 def test_weights_are_found_as_the_variable_says(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for named in (weights, weights.parent):
-        monkeypatch.setenv(nequix_batch.VARIABLE, str(named))
-        assert nequix_batch.checkpoint_path() == weights
-    monkeypatch.setenv(nequix_batch.VARIABLE, str(tmp_path))
+        monkeypatch.setenv(nequix_weights.VARIABLE, str(named))
+        assert nequix_weights.checkpoint_path() == weights
+    monkeypatch.setenv(nequix_weights.VARIABLE, str(tmp_path))
     with pytest.raises(NotInstalled, match="set CRYSGEN_NEQUIX to its path"):
         load_potential("nequix")
-    monkeypatch.delenv(nequix_batch.VARIABLE)
+    monkeypatch.delenv(nequix_weights.VARIABLE)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(NotInstalled, match="nequix/models"):
-        nequix_batch.checkpoint_path()
+        nequix_weights.checkpoint_path()
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "longer", "architecture"])
 def test_damaged_weights_are_named(weights: Path, tmp_path: Path, damage: str) -> None:
-    broken = tmp_path / nequix_batch.FILE
+    broken = tmp_path / nequix_weights.FILE
     content = weights.read_bytes()
     if damage == "text":
         broken.write_bytes(b"not weights")
@@ -188,7 +188,7 @@ def test_an_array_of_objects_is_refused(tmp_path: Path) -> None:
         file.write(b"{}\n")
         np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(CorruptWeights, match="no whole"):
-        nequix_batch.read_nqx(path)
+        nequix_weights.read_nqx(path)
 
 
 def test_a_corrupt_checkpoint_of_sevennet_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
