@@ -286,7 +286,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for task in TASKS:
         asked = {p: {r["crystal"]: r for r in rows if r["task"] == task and r["potential"] == p} for p in names}
-        asked = {p: held for p, held in asked.items() if held}
+        most = max(map(len, asked.values()), default=0)
+        asked = {p: held for p, held in asked.items() if len(held) == most > 0}  # the others are not done yet
         common = set.intersection(*map(set, asked.values())) if asked else set()
         for potential, held in asked.items():
             mine = [held[c] for c in sorted(common)]
@@ -303,9 +304,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             if task == "control":
                 figures["called stable"]["bar"] = f">= {1 - LIMIT:g}"
                 figures["called stable"]["met"] = figures["called stable"]["value"] >= 1 - LIMIT
+            for other in (p for p in asked if p != potential and task != "elastic"):
+                alone = sum(bool(r.get("stable")) and not asked[other][r["crystal"]].get("stable") for r in mine)
+                figures[f"stable, but not by {other}"] = share(alone, len(mine))
             for label in {"control": (), "elastic": MODULI, "peak": ("peak",)}[task]:
                 pairs = [(r[label], r["labels"][label]) for r in good if r.get(label) is not None]
                 figures.update(ranked(label, pairs, "THz" if task == "peak" else "GPa"))
+                shared = [c for c in sorted(common) if all(h[c].get(label) is not None for h in asked.values())]
+                if len(shared) < len(pairs):
+                    pairs = [(held[c][label], held[c]["labels"][label]) for c in shared]
+                    figures.update(ranked(f"{label} where all have one", pairs, "GPa"))
             figures["why not"] = sorted({r["reason"][:90] for r in mine if "reason" in r})
             out.setdefault(potential, {"method": mine[0]["method"], "checkpoint": mine[0]["checkpoint_sha256"]})
             out[potential][task] = figures

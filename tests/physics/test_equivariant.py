@@ -16,7 +16,7 @@ from physics_crystals import batch_of, distorted
 from crysgen_aiida.crystals.errors import CorruptWeights, NotInstalled
 from crysgen_aiida.physics import convolution, nequix_batch, nequix_weights, sevennet_batch
 from crysgen_aiida.physics.batch import CellBatch
-from crysgen_aiida.physics.potentials import load_potential
+from crysgen_aiida.physics.potentials import get_potential, load_potential
 
 pytest.importorskip("e3nn", reason="pip install e3nn")
 
@@ -149,6 +149,14 @@ def test_records_name_scale_and_checkpoint(sevennet: Any) -> None:
     assert record["checkpoint_sha256"].startswith("a7ff190d")
     assert record["schemes"] == ["self-consistent"]
     assert "without corrections" in record["energies"]
+
+
+def test_the_registry_says_which_elements_the_network_knows(sevennet: Any, weights: Path) -> None:
+    for info, network in (
+        (sevennet.info, sevennet.compute.network),
+        (get_potential("nequix"), nequix_batch.load("cpu", weights).network),
+    ):
+        assert [z for z in range(1, 120) if info.covers([z])] == np.flatnonzero(network.species >= 0).tolist()
 
 
 def test_weights_are_found_as_the_variable_says(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
