@@ -1,6 +1,7 @@
 """Potentials measured against DFT on the same crystals: elastic moduli, phonons, how many known crystals are stable.
 
     python benchmarks/potentials.py run DATA ROWS.jsonl [--tasks T,...] [--potentials P,...] [-n N]
+    python benchmarks/potentials.py displacement DATA ROWS.jsonl [--potentials P,...] [-n N]
     python benchmarks/potentials.py show ROWS.jsonl [--json FILE]
 
 Three tasks, each on N crystals (104) that are relaxed with the potential first (fmax 0.005 eV/A, 500 steps):
@@ -13,6 +14,9 @@ Three tasks, each on N crystals (104) that are relaxed with the potential first 
 For phonons: primitive cells of at most 6 atoms whose displaced supercells have at most 300 atoms together (by the
 symmetry of the published structure), so high symmetry is favoured. For moduli: 2 atoms. N crystals evenly over
 the file. All potentials do a crystal before the next one is begun; finished rows are not computed again.
+
+``displacement`` computes N crystals (12) of the control at displacements of 0.01, 0.03 and 0.1 A: how far the step
+decides what is found. There a name may end in ``:double`` for double precision.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,9 @@ from phonons import WAVENUMBER, figure, last_peak
 RELAX = {"fmax": 0.005, "max_steps": 500}
 MAX_ATOMS, MAX_DISPLACED, MAX_ATOMS_ELASTIC = 6, 300, 2
 TASKS = ("control", "elastic", "peak")
+#: Of PhononSpec [THz].
+TOLERANCE = 0.05
+DISPLACEMENTS = (0.01, 0.03, 0.1)
 MODULI = ("bulk_modulus_vrh", "shear_modulus_vrh")
 #: Above this share of false alarms a judge may not be used for a claim.
 LIMIT = 0.2
@@ -164,6 +172,73 @@ def run_tasks(asked: argparse.Namespace) -> None:
             print(f"{time.strftime('%H:%M:%S')} {task} {k + 1}/{len(crystals)} {name}", flush=True)
 
 
+def opened(name: str) -> Any:
+    """Return a potential, in double precision if its name says so."""
+    from importlib import import_module
+
+    from crysgen_aiida.physics.potentials import load_potential
+
+    loaded = load_potential(name.removesuffix(":double"))
+    if not name.endswith(":double"):
+        return loaded
+    double = import_module(loaded.info.module).load("cpu", double=True, **dict(loaded.info.arguments))
+    return replace(loaded, compute=double)
+
+
+def run_displacement(asked: argparse.Namespace) -> None:
+    """Compute phonons of some crystals at several displacements."""
+    from crysgen_aiida.crystals.crystal_set import structure_of
+    from crysgen_aiida.crystals.run import InProcess
+    from crysgen_aiida.physics.forces import Refused, start_cell
+    from crysgen_aiida.physics.phonons import phonons_of
+    from crysgen_aiida.physics.relaxation import RelaxSpec, relax_many
+    from crysgen_aiida.physics.response_spec import PhononSpec
+
+    done = {(r["crystal"], r["potential"]) for r in read(asked.rows) if r["task"] == "displacement"}
+    loaded = {name: opened(name) for name in asked.potentials.split(",")}
+    run = InProcess(threads=1)
+    for name, structure, _ in chosen("control", asked.data, asked.n):
+        for potential, held in loaded.items():
+            if (name, potential) in done:
+                continue
+            (rest,) = relax_many([start_cell(structure)], held, RelaxSpec(**RELAX), run)
+            if rest.cell is None:
+                continue
+            at_rest = structure_of(rest.cell.ravel(), start_cell(structure)[1], rest.frac.ravel())
+            row = {"task": "displacement", "crystal": name, "potential": potential, "by": {}}
+            for step in DISPLACEMENTS:
+                start = time.process_time()
+                (found,) = phonons_of([at_rest], held, PhononSpec(band_points=2, displacement=step), run)
+                if not isinstance(found, Refused):
+                    row["by"][str(step)] = {
+                        "lowest": min(found.min_frequency, found.min_frequency_commensurate or np.inf),
+                        "gamma": found.min_frequency_gamma,
+                        "highest": found.max_frequency,
+                        "sum_rule": found.asr_before,
+                        "stable": found.stable(0.05),
+                        "seconds": round(time.process_time() - start, 3),
+                    }
+            with asked.rows.open("a") as file:
+                file.write(json.dumps(row, default=float) + "\n")
+        print(f"{time.strftime('%H:%M:%S')} displacement {name}", flush=True)
+
+
+def displacements(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return by potential how far 0.01 and 0.1 A are from 0.03 A, over the crystals computed at all three."""
+    out: dict[str, Any] = {}
+    for potential in dict.fromkeys(r["potential"] for r in rows if r["task"] == "displacement"):
+        mine = [r["by"] for r in rows if r["task"] == "displacement" and r["potential"] == potential]
+        mine = [by for by in mine if len(by) == len(DISPLACEMENTS)]
+        for step in ("0.01", "0.1"):
+            for key in ("lowest", "highest"):
+                off = [abs(by[step][key] - by["0.03"][key]) for by in mine]
+                held = figure(float(np.median(off)), f"THz, median of {len(mine)}", [float(min(off)), float(max(off))])
+                out.setdefault(potential, {})[f"{key} mode, {step} against 0.03 A"] = held
+            turned = sum(by[step]["stable"] != by["0.03"]["stable"] for by in mine)
+            out[potential][f"verdicts that change, {step} against 0.03 A"] = figure(turned, f"of {len(mine)}")
+    return out
+
+
 def read(rows: Path) -> list[dict[str, Any]]:
     """Return the finished rows of a file; a line that was cut off is none."""
     if not rows.exists():
@@ -205,11 +280,14 @@ def share(right: int, n: int) -> dict[str, Any]:
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return all figures by potential and task; only crystals that every potential was asked about count."""
+    steps = displacements(rows)
+    rows = [r for r in rows if r["task"] in TASKS]
     names = list(dict.fromkeys(r["potential"] for r in rows))
     out: dict[str, Any] = {}
     for task in TASKS:
         asked = {p: {r["crystal"]: r for r in rows if r["task"] == task and r["potential"] == p} for p in names}
-        asked = {p: held for p, held in asked.items() if held}
+        most = max(map(len, asked.values()), default=0)
+        asked = {p: held for p, held in asked.items() if len(held) == most > 0}  # the others are not done yet
         common = set.intersection(*map(set, asked.values())) if asked else set()
         for potential, held in asked.items():
             mine = [held[c] for c in sorted(common)]
@@ -220,25 +298,35 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             figures["processor time, mean"] = figure(float(np.mean(seconds)), "s/crystal")
             figures["called stable"] = share(sum(r["stable"] for r in good), len(good))
             if task != "elastic":
+                fits = [r["lowest_commensurate"] is None or r["lowest_commensurate"] >= -TOLERANCE for r in good]
+                figures["called stable where computed"] = share(sum(fits), len(good))
                 figures["called stable at Gamma"] = share(sum(r["stable_gamma"] for r in good), len(good))
             if task == "control":
                 figures["called stable"]["bar"] = f">= {1 - LIMIT:g}"
                 figures["called stable"]["met"] = figures["called stable"]["value"] >= 1 - LIMIT
+            for other in (p for p in asked if p != potential and task != "elastic"):
+                alone = sum(bool(r.get("stable")) and not asked[other][r["crystal"]].get("stable") for r in mine)
+                figures[f"stable, but not by {other}"] = share(alone, len(mine))
             for label in {"control": (), "elastic": MODULI, "peak": ("peak",)}[task]:
                 pairs = [(r[label], r["labels"][label]) for r in good if r.get(label) is not None]
                 figures.update(ranked(label, pairs, "THz" if task == "peak" else "GPa"))
+                shared = [c for c in sorted(common) if all(h[c].get(label) is not None for h in asked.values())]
+                if len(shared) < len(pairs):
+                    pairs = [(held[c][label], held[c]["labels"][label]) for c in shared]
+                    figures.update(ranked(f"{label} where all have one", pairs, "GPa"))
             figures["why not"] = sorted({r["reason"][:90] for r in mine if "reason" in r})
             out.setdefault(potential, {"method": mine[0]["method"], "checkpoint": mine[0]["checkpoint_sha256"]})
             out[potential][task] = figures
-    return out
+    return {**out, "displacement": steps}
 
 
 def show(asked: argparse.Namespace) -> None:
     """Print the figures, and write them."""
     found = summary(read(asked.rows))
-    for potential, tasks in found.items():
-        for task in TASKS:
-            for name, held in tasks.get(task, {}).items():
+    shown = {**found, **{f"{p} (step)": {"displacement": held} for p, held in found["displacement"].items()}}
+    for potential, tasks in shown.items():
+        for task in (*TASKS, "displacement"):
+            for name, held in tasks.get(task, {}).items() if potential != "displacement" else ():
                 if isinstance(held, dict):
                     span = "" if held["interval"] is None else "[{:.3f}, {:.3f}]".format(*held["interval"])
                     print(f"{potential:<10} {task:<8} {name:<42} {held['value']:>9.4g} {held['unit']:<20} {span}")
@@ -259,6 +347,12 @@ def main() -> None:
     go.add_argument("--potentials", default="chgnet,sevennet")
     go.add_argument("-n", type=int, default=104)
     go.set_defaults(do=run_tasks)
+    step = verbs.add_parser("displacement")
+    step.add_argument("data", type=Path)
+    step.add_argument("rows", type=Path)
+    step.add_argument("--potentials", default="chgnet,sevennet,sevennet:double")
+    step.add_argument("-n", type=int, default=12)
+    step.set_defaults(do=run_displacement)
     see = verbs.add_parser("show")
     see.add_argument("rows", type=Path)
     see.add_argument("--json", type=Path)

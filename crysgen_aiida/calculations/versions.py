@@ -11,12 +11,20 @@ from typing import Any
 
 from crysgen_aiida.crystals.errors import NotInstalled
 from crysgen_aiida.generators.contract import get_generator
+from crysgen_aiida.physics.nequix_weights import checkpoint_path
 
 #: The worker's behaviour that the calculations here were written for; equal to the worker's own number.
 WORKER_API = "1"
 
 #: Packages of the potentials that are not named as their potential is, and what files of weights end with.
-_PACKAGES = {"sevennet": "sevenn", "mace": "mace-torch"}
+_PACKAGES = {
+    "sevennet": "sevenn",
+    "sevennet-0": "sevenn",
+    "nequix": "e3nn",
+    "mace": "mace-torch",
+    "orb": "orb-models",
+    "orb-direct": "orb-models",
+}
 _WEIGHTS = (".pth", ".pth.tar", ".pt", ".model", ".safetensors", ".ckpt")
 
 
@@ -61,11 +69,15 @@ def potential_version(name: str) -> str:
     """Return what identifies a potential: the version of its package and a hash of the weights shipped in it.
 
     The files are found through the package's own record, because importing a potential would load its framework.
+    Weights that come apart from any package are found where the potential looks for them.
     """
     try:
         package = distribution(_PACKAGES.get(name, name))
-    except PackageNotFoundError:
+        apart = checkpoint_path() if name == "nequix" else None
+    except (PackageNotFoundError, NotInstalled):
         return UNKNOWN
+    if apart is not None:
+        return f"{package.version} {hashlib.sha256(apart.read_bytes()).hexdigest()}"
     weights = sorted((f for f in package.files or [] if f.name.endswith(_WEIGHTS)), key=str)
     if not weights:
         return package.version

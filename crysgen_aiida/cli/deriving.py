@@ -14,6 +14,12 @@ from crysgen_aiida.cli.site import site_options
 #: What a verb makes if it is no table.
 _MADE = {"relax": "crystals", "reference": "reference"}
 
+#: What each command takes when no potential is named; phonons need crystals at rest with the same one.
+_DEFAULTS = {
+    "relax": "chgnet by default",
+    **dict.fromkeys(("phonons", "elastic"), "by default the one the crystals were relaxed with, else sevennet"),
+}
+
 
 def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: str, threads: int | None,
            site: Mapping[str, Any], code: str | None, wait: bool, fmt: str, label: str = "") -> None:  # fmt: skip
@@ -41,6 +47,17 @@ def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: 
     emit_record({**record, "method": made.metadata.get("method")}, fmt)
 
 
+def _default(verb: str, node: Any) -> str:
+    """Return the potential of screening, the one the crystals are at rest with, or the better judge."""
+    from crysgen_aiida.physics.judges import DEFAULT_JUDGE
+    from crysgen_aiida.physics.potentials import DEFAULT_POTENTIAL
+
+    if verb == "relax":
+        return DEFAULT_POTENTIAL
+    record = node.metadata.get("potential")
+    return str(record["name"]) if isinstance(record, Mapping) and "name" in record else DEFAULT_JUDGE
+
+
 def _options(verb: str, settings: str) -> Callable[[Callable[..., None]], click.Command]:
     """Return a decorator that gives a command the arguments these commands share."""
 
@@ -48,7 +65,7 @@ def _options(verb: str, settings: str) -> Callable[[Callable[..., None]], click.
         for decorate in reversed(
             (
                 click.argument("dataset_id", metavar="DATASET"),
-                click.option("--potential", default="chgnet", show_default=True, help="Potential to compute with."),
+                click.option("--potential", help=f"Potential to compute with; {_DEFAULTS[verb]}."),
                 click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=f"{settings}; repeatable."),
                 click.option("--threads", type=click.IntRange(1), help="Threads the worker may use."),
                 site_options,
@@ -64,13 +81,13 @@ def _options(verb: str, settings: str) -> Callable[[Callable[..., None]], click.
     return wrap
 
 
-def _run(verb: str, what: str, dataset_id: str, potential: str, settings: tuple[str, ...], **how: Any) -> None:
+def _run(verb: str, what: str, dataset_id: str, potential: str | None, settings: tuple[str, ...], **how: Any) -> None:
     from crysgen_aiida.cli.nodes import load
     from crysgen_aiida.cli.settings import nested
     from crysgen_aiida.data.packed import CrystalSetData
 
     node = load(dataset_id, CrystalSetData, "data set")
-    parameters = {"potential": {"name": potential}, verb: nested(settings)}
+    parameters = {"potential": {"name": potential or _default(verb, node)}, verb: nested(settings)}
     derive(verb, node, parameters, what=what, **how)
 
 

@@ -17,9 +17,6 @@ from crysgen_aiida.crystals.errors import CrysgenError
 
 OK, WARN, FAIL, NOTE = "ok", "warn", "fail", "note"
 
-#: Distributions whose weights make a potential available, by the potential's name.
-POTENTIALS = {"chgnet": "chgnet", "mace": "mace-torch", "sevennet": "sevenn", "mattersim": "mattersim"}
-
 #: SQLite lets one writer in at a time: beyond this many workers, waiting shows.
 SQLITE_WORKERS = 4
 
@@ -240,14 +237,9 @@ def _generators() -> tuple[str, str]:
 
 
 def _potentials() -> tuple[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
+    from crysgen_aiida.physics.potentials import potentials
 
-    found = []
-    for name, package in POTENTIALS.items():
-        try:
-            found.append(f"{name} {version(package)}")
-        except PackageNotFoundError:
-            continue
+    found = [info.method for info in potentials().values() if info.missing() is None]
     return (OK, ", ".join(found)) if found else (FAIL, "none is installed")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,8 +13,8 @@ from crysgen_aiida.cli.output import emit, emit_record, format_option
 if TYPE_CHECKING:
     from crysgen_aiida.physics.potentials import LoadedPotential
 
-#: Atoms of the batch whose evaluation is timed, at least, and how often it is.
-_TIMED_ATOMS, _TIMES = 200, 3
+#: What tests a potential brings torch along, which this program otherwise does without: it is loaded when asked for.
+_TESTS = "crysgen_aiida.physics.potential_tests"
 
 
 @click.group("potential", cls=VerdiCommandGroup)
@@ -67,28 +68,16 @@ def test(ctx: click.Context, name: str, threads: int, device: str, fmt: str) -> 
     Finite differences on five built-in crystals; ends with exit code 1 if a potential that calls itself conservative
     is not.
     """
-    from crysgen_aiida.physics.consistency import TOLERANCE, built_in, consistency
     from crysgen_aiida.physics.judges import doubt
     from crysgen_aiida.physics.potentials import load_potential
 
     loaded = load_potential(name, device)
-    crystals = built_in()
-    found = consistency(loaded.compute, list(crystals.values()))
-    rows: list[dict[str, Any]] = [
-        {
-            "crystal": crystal,
-            "force deviation": one.force,
-            "stress deviation": one.stress,
-            "max force": one.max_force,
-            "max stress": one.max_stress,
-            "passed": one.worst <= TOLERANCE,
-        }
-        for crystal, one in zip(crystals, found, strict=True)
-    ]
+    tests = import_module(_TESTS)
+    rows: list[dict[str, Any]] = tests.consistency_rows(loaded)
     passed = all(row["passed"] for row in rows)
     verdict = {
         **loaded.record(),
-        "atoms_per_second": _atoms_per_second(loaded, threads),
+        "atoms_per_second": tests.atoms_per_second(loaded, threads),
         "threads": threads,
         "passed": passed,
         "control": doubt(loaded.info.method),
@@ -116,29 +105,3 @@ def _sentence(loaded: LoadedPotential, passed: bool) -> str:
             "conservative; do not use it for relaxations or phonons."
         )
     return f"Forces of {method} are not derivatives of its energy, as registered: it is refused for phonons."
-
-
-def _atoms_per_second(loaded: LoadedPotential, threads: int) -> float:
-    """Return how many atoms it evaluates in a second, energy, forces and stress, in batches of small crystals."""
-    import time
-
-    import numpy as np
-
-    from crysgen_aiida.crystals.run import InProcess
-    from crysgen_aiida.physics.batch import CellBatch
-    from crysgen_aiida.physics.consistency import built_in
-    from crysgen_aiida.physics.relaxation import single_threaded
-
-    crystals = list(built_in().values())
-    crystals *= 1 + _TIMED_ATOMS // sum(len(numbers) for _, numbers, _ in crystals)
-    cells, numbers, frac = zip(*crystals, strict=True)
-    batch = CellBatch.build(numbers, frac, np.stack(cells))
-    seconds = []
-    with single_threaded(InProcess(threads=threads)):
-        loaded.compute.evaluate(batch)
-        for _ in range(_TIMES):
-            start = time.perf_counter()
-            loaded.compute.evaluate(batch)
-            seconds.append(time.perf_counter() - start)
-    loaded.compute.forget()
-    return len(batch.numbers) / float(np.median(seconds))

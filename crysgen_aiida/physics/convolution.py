@@ -133,7 +133,7 @@ def convolve(
     """
     arrived = []
     for x, source in zip(features, paths.sources, strict=True):
-        turned = (harmonics @ source.coefficients).view(len(i), -1, x.shape[1])  # (U, K, 2 l1 + 1)
+        turned = (harmonics @ source.coefficients).view(len(i), len(source.path_of), x.shape[1])  # (U, K, 2 l1 + 1)
         weight = weights.index_select(1, source.columns).view(len(i), source.n_paths, x.shape[2])
         arrived.append(_Messages.apply(x, turned, weight, i, j, source))  # type: ignore[no-untyped-call]
     out = []

@@ -1,63 +1,26 @@
 """Nequix, evaluated for many crystals at once; weights from the published ``.nqx`` files.
 
 Koker et al., arXiv:2508.16067; the variant MP-1 PFT is fine-tuned on second derivatives of the energy, which makes its
-phonons and thermal conductivities good. An ``.nqx`` file is a line of JSON and NumPy arrays behind it; nothing in it
-can run code. The published package is not needed (it needs jax).
+phonons and thermal conductivities good. The published package is not needed (it needs jax).
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crysgen_aiida.crystals.errors import CorruptWeights, NotInstalled
+from crysgen_aiida.crystals.errors import CorruptWeights
+from crysgen_aiida.physics.nequix_weights import checkpoint_path, read_nqx
 
 if TYPE_CHECKING:
     import torch
 
     from crysgen_aiida.physics.equivariant import EquivariantBatch, Network
 
-#: The environment variable with the path of the weights, or of the folder that holds them.
-VARIABLE = "CRYSGEN_NEQUIX"
-FILE = "nequix-mp-1-pft.nqx"
-
-
-def checkpoint_path() -> Path:
-    """Return where the weights are: as ``CRYSGEN_NEQUIX`` says, or where the published package keeps them.
-
-    :raises NotInstalled: if there are none.
-    """
-    named = os.environ.get(VARIABLE)
-    path = Path(named).expanduser() if named else Path("~/.cache/nequix/models").expanduser()
-    if path.is_dir() or not named:
-        path = path / FILE
-    if not path.is_file():
-        raise NotInstalled(
-            f"The potential 'nequix' needs its weights, and there is no file {path}; download {FILE} from "
-            f"https://github.com/atomicarchitects/nequix/tree/main/models and set {VARIABLE} to its path."
-        )
-    return path
-
-
-def read_nqx(path: Path) -> tuple[dict[str, Any], list[Any]]:
-    """Return the settings and the arrays of an ``.nqx`` file.
-
-    :raises CorruptWeights: if it is none, or cut short.
-    """
-    try:
-        with path.open("rb") as file:
-            settings = json.loads(file.readline().decode())
-            arrays = []
-            while file.peek(1):
-                arrays.append(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError, UnicodeDecodeError) as error:
-        raise CorruptWeights(f"{path.name} is no whole .nqx file ({error}); download it again.") from error
-    return settings, arrays
+__all__ = ["checkpoint_path", "load"]
 
 
 def load(device: str = "cpu", path: Path | None = None, double: bool = False) -> EquivariantBatch:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.table import PropertyTable
 from crysgen_aiida.physics.forces import Refused, refusal_columns
+from crysgen_aiida.physics.judges import doubt
 from crysgen_aiida.physics.response_spec import PhononSpec
 
 if TYPE_CHECKING:
@@ -32,18 +33,19 @@ def phonon_table(
     """Return one row a crystal: ``ok`` with its phonons, or the reason why it has none.
 
     :returns: the registered properties of phonons; ``phonon_stable`` and ``phonon_stable_gamma`` with
-        ``phonon_verdict``, the sentence that says why; what was computed (``n_displacements``, ``supercell``,
-        ``supercell_atoms``, ``mesh``) and how well (``asr_before``, ``asr_after`` [eV/A^2], ``acoustic_gamma``
-        [THz]); bands along the path of seekpath (``primitive_lattice`` [A], ``band_labels``: first and last point of
-        each segment, ``band_lengths``: its points, ``band_qpoints`` Q x 3, ``band_frequencies`` Q x 3 n [THz]) and
-        density of states (``dos_frequencies`` [THz], ``dos`` [states/THz and primitive cell]).
+        ``phonon_verdict``, the sentence that says why, and whether this judge may be used for a claim; what was
+        computed (``n_displacements``, ``supercell``, ``supercell_atoms``, ``mesh``) and how well (``asr_before``,
+        ``asr_after`` [eV/A^2], ``acoustic_gamma`` [THz]); bands along the path of seekpath (``primitive_lattice``
+        [A], ``band_labels``: first and last point of each segment, ``band_lengths``: its points, ``band_qpoints``
+        Q x 3, ``band_frequencies`` Q x 3 n [THz]) and density of states (``dos_frequencies`` [THz], ``dos``
+        [states/THz and primitive cell]).
     """
     good = [None if isinstance(f, Refused) else f for f in found]
     text = pa.string()
     columns: dict[pa.Field, list[Any]] = {
         pa.field("phonon_stable", pa.bool_()): [p and p.stable(spec.tolerance) for p in good],
         pa.field("phonon_stable_gamma", pa.bool_()): [p and p.stable_gamma(spec.tolerance) for p in good],
-        pa.field("phonon_verdict", text): [p and verdict(p, spec.tolerance) for p in good],
+        pa.field("phonon_verdict", text): [p and _with_doubt(verdict(p, spec.tolerance), method) for p in good],
         **{
             schema.property_field(name, method): [p and getattr(p, attribute) for p in good]
             for name, attribute in _PROPERTIES.items()
@@ -67,6 +69,11 @@ def phonon_table(
         pa.field("dos", _FLOATS): [p and p.dos[1].tolist() for p in good],
     }
     return PropertyTable(refusal_columns(rows, records, found)).with_columns(columns)
+
+
+def _with_doubt(sentence: str, method: str) -> str:
+    doubts = doubt(method)
+    return sentence if doubts is None else f"{sentence}; {doubts}"
 
 
 def verdict(phonons: Phonons, tolerance: float) -> str:

@@ -9,6 +9,7 @@ entry point in the group ``crysgen.potentials`` that names a :class:`PotentialIn
 from __future__ import annotations
 
 import difflib
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -261,16 +262,15 @@ def load_potential(name: str, device: str = "cpu") -> LoadedPotential:
     :raises NotInstalled: if its package or its weights are missing; the message has the remedy.
     :raises CorruptWeights: if its checkpoint cannot be read.
     """
-    from crysgen_aiida.physics.checkpoints import file_hash
-
     info = get_potential(name)
     if (missing := info.missing()) is not None:
         raise NotInstalled(missing)
     arguments = dict(info.arguments)
     if info.module:
         module = import_module(info.module)
-        digest = file_hash(module.checkpoint_path(**arguments), info.package)
-        return LoadedPotential(info, digest, module.load(device, **arguments))
+        compute = module.load(device, **arguments)
+        content: bytes = module.checkpoint_path(**arguments).read_bytes()
+        return LoadedPotential(info, hashlib.sha256(content).hexdigest(), compute)
     evaluator = import_module(f"{_HERE}.ase_potential")
     calculator = evaluator.make_calculator(info, device)
     return LoadedPotential(info, evaluator.hash_parameters(calculator), evaluator.ASEPotential(calculator))

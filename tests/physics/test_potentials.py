@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from physics_crystals import batch_of, distorted
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest, NotInstalled
 from crysgen_aiida.physics.ase_potential import ASEPotential, hash_parameters
-from crysgen_aiida.physics.potentials import POTENTIALS, get_potential, load_potential
+from crysgen_aiida.physics.potentials import POTENTIALS, PotentialInfo, get_potential, load_potential, potentials
 
 
 def test_the_default_is_offline_and_recorded(chgnet: Any) -> None:
@@ -31,11 +33,12 @@ def test_every_potential_declares_its_scale_and_its_install_line() -> None:
 
 
 def test_a_potential_that_is_not_installed_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "mace.calculators", None)
+    monkeypatch.setitem(POTENTIALS, "mace", replace(POTENTIALS["mace"], package="no_such_package"))
+    potentials.cache_clear()
     with pytest.raises(NotInstalled, match="pip install 'mace-torch"):
         load_potential("mace")
+    monkeypatch.undo()
+    potentials.cache_clear()
 
 
 def test_an_unknown_potential_lists_the_known() -> None:
@@ -57,6 +60,50 @@ def test_an_ase_calculator_gives_the_same_as_the_batch(chgnet: Any, published: A
     np.testing.assert_allclose(found.shortest, wanted.shortest, atol=1e-9)
     assert found.isolated.tolist() == [0, 0]
     assert len(hash_parameters(calculator)) == 64
+
+
+def test_nothing_is_imported_to_say_what_is_missing() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from crysgen_aiida.physics.potentials import potentials\n"
+        "for p in potentials().values(): p.missing()\n"
+        "print([m for m in ('torch', 'e3nn', 'sevenn', 'chgnet') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+PLUGIN = PotentialInfo("ours", "1", ("self-consistent",), True, 94, "ours", "nobody", "MIT", "none", "ase",
+                       calculator="ase.calculators.emt:EMT")  # fmt: skip
+
+
+def test_plug_ins_add_potentials_and_a_bad_one_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entry:
+        def __init__(self, name: str, value: Any) -> None:
+            self.name, self.value, self.held = name, f"package:{name}", value
+
+        def load(self) -> Any:
+            if isinstance(self.held, Exception):
+                raise self.held
+            return self.held
+
+    taken = replace(PLUGIN, name="chgnet")
+    entries = [Entry("a", PLUGIN), Entry("b", ImportError("no such module")), Entry("c", 3), Entry("d", taken)]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: entries)
+    potentials.cache_clear()
+    with pytest.warns(UserWarning, match="(no such module|names no PotentialInfo|two potentials)") as told:
+        found = potentials()
+    assert len(told) == 3
+    assert list(found) == [*POTENTIALS, "ours"]
+    assert found["chgnet"] is POTENTIALS["chgnet"]
+    assert get_potential("ours").method == "ours-1"
+    monkeypatch.undo()
+    potentials.cache_clear()
+
+
+def test_direct_forces_are_registered_as_such() -> None:
+    assert [n for n, p in POTENTIALS.items() if not p.conservative] == ["orb-direct"]
 
 
 def test_parameters_that_cannot_be_hashed_are_refused() -> None:
