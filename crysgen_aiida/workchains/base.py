@@ -16,6 +16,7 @@ from crysgen_aiida.calculations.verbs import (
     FingerprintCalculation,
     KappaCalculation,
     PhononCalculation,
+    PredictCalculation,
     PrepareCalculation,
     ReferenceCalculation,
     RelaxCalculation,
@@ -198,6 +199,12 @@ class KappaBaseWorkChain(WorkerBaseWorkChain):
     _process_class = KappaCalculation
 
 
+class PredictBaseWorkChain(WorkerBaseWorkChain):
+    """Predict properties by surrogates, with remedies."""
+
+    _process_class = PredictCalculation
+
+
 class TransportBaseWorkChain(WorkerBaseWorkChain):
     """Compute transport coefficients from electron bands, with remedies."""
 
@@ -224,6 +231,7 @@ BY_VERB: dict[str, type[WorkerBaseWorkChain]] = {
         PhononBaseWorkChain,
         ElasticBaseWorkChain,
         KappaBaseWorkChain,
+        PredictBaseWorkChain,
         TransportBaseWorkChain,
         ReferenceBaseWorkChain,
     )
