@@ -117,9 +117,14 @@ def by_boltztrap2(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return level / eV, seebeck[0, :, 0, 0] * 1e6, sigma[0, :, 0, 0]
 
 
-def test_holes_in_silicon_are_those_of_boltztrap2(silicon: Path, bands: ElectronBands) -> None:
-    found = transport_of(bands, SPEC)
-    assert isinstance(found, Transport), found
+@pytest.fixture(scope="module")
+def found(bands: ElectronBands) -> Transport:
+    made = transport_of(bands, SPEC)
+    assert isinstance(made, Transport), made
+    return made
+
+
+def test_holes_in_silicon_are_those_of_boltztrap2(silicon: Path, bands: ElectronBands, found: Transport) -> None:
     assert found.gap == pytest.approx(0.5, abs=0.15), "of the local density approximation"
     assert found.n_irreducible == len(bands.kpoints) == 29
     assert found.misfit < 1e-6
@@ -130,9 +135,7 @@ def test_holes_in_silicon_are_those_of_boltztrap2(silicon: Path, bands: Electron
     np.testing.assert_allclose(np.diff(holes.fermi_level), np.diff(level), atol=0.01)
 
 
-def test_silicon_conducts_alike_along_all_axes(bands: ElectronBands) -> None:
-    found = transport_of(bands, SPEC)
-    assert isinstance(found, Transport), found
+def test_silicon_conducts_alike_along_all_axes(found: Transport) -> None:
     for carriers in found.carriers.values():
         for values in (carriers.seebeck, carriers.conductivity):
             np.testing.assert_allclose(values, values[:, :1] * np.ones(3), rtol=0.02)
