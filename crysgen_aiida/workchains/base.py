@@ -19,6 +19,7 @@ from crysgen_aiida.calculations.verbs import (
     FingerprintCalculation,
     KappaCalculation,
     PhononCalculation,
+    PredictCalculation,
     PrepareCalculation,
     ReferenceCalculation,
     RelaxCalculation,
@@ -232,6 +233,12 @@ class KappaBaseWorkChain(WorkerBaseWorkChain):
     _process_class = KappaCalculation
 
 
+class PredictBaseWorkChain(WorkerBaseWorkChain):
+    """Predict properties by surrogates, with remedies."""
+
+    _process_class = PredictCalculation
+
+
 class TransportBaseWorkChain(WorkerBaseWorkChain):
     """Compute transport coefficients from electron bands, with remedies."""
 
@@ -258,6 +265,7 @@ BY_VERB: dict[str, type[WorkerBaseWorkChain]] = {
         PhononBaseWorkChain,
         ElasticBaseWorkChain,
         KappaBaseWorkChain,
+        PredictBaseWorkChain,
         TransportBaseWorkChain,
         ReferenceBaseWorkChain,
     )

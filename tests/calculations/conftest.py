@@ -71,6 +71,7 @@ def inputs_of(sets: dict[str, Any]) -> Callable[..., dict[str, Any]]:
             "phonon": {"parameters": {"potential": {"name": "chgnet"}, "phonon": {"min_length": 12}}},
             "elastic": {"parameters": {"elastic": {"strains": [0.005]}}},
             "kappa": {"parameters": {"kappa": {"temperatures": [300, 500], "method": "lbte"}}},
+            "predict": {},
             "transport": {"parameters": {"transport": {"doping": [1e19, 1e20]}}},
             "reference": {"parameters": {"name": "mine"}},
         }

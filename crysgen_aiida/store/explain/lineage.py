@@ -208,6 +208,7 @@ def _what(verb: str, output: str, node_type: str) -> str:
         ("phonon", "table"): "phonons",
         ("elastic", "table"): "elastic constants",
         ("kappa", "table"): "thermal conductivity",
+        ("predict", "table"): "predictions",
         ("transport", "table"): "transport",
     }
     return named.get((verb, output), "decision" if "decision" in node_type else output)

@@ -141,6 +141,13 @@ _ALL = (
         parameters={"potential": Parameter(_MAPPING, {"name": "chgnet"}), "kappa": Parameter(_MAPPING, {})},
     ),
     Verb(
+        "predict",
+        "predict gap, metallicity and elastic moduli by surrogates, each with its uncertainty",
+        inputs={"crystals": "crystals"},
+        output="table",
+        usable=("crystals",),
+    ),
+    Verb(
         "transport",
         "compute Seebeck coefficients, conductivities and power factors from electron bands",
         inputs={"bands": "table"},
