@@ -5,8 +5,8 @@
 The reference is the union of the tables in ``CRYSGEN_TEST_DATA`` that share a scale of energies: those of whose
 crystals also in ``mp20_hull_entries`` at least 95 % have the same formation energy within 1 meV/atom; the parts of
 ``mp_part``, by their origin, are tables of their own. An id counts once. Judged are labels above 5 meV/atom.
-Chemical systems are told incomplete by the rule of ``crysgen_aiida.physics.hull.MIN_COVERAGE``, which sees no energy. The
-stricter unions (99 % and 100 % the same) and that without twins show how much the choice of 95 % decides.
+Chemical systems are told incomplete by the rule of ``crysgen_aiida.physics.hull.MIN_COVERAGE``, which sees no energy.
+The stricter unions (99 % and 100 % the same) and that without twins show how much the choice of 95 % decides.
 Quick: every eighth label; ``--full``: all.
 """
 

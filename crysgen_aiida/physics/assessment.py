@@ -42,8 +42,8 @@ class Errors:
         if not len(errors):
             return cls(0, 0, 0, None, None)
         size = np.abs(errors)
-        counts = (int(n) for n in ((size <= PASS_WINDOW).sum(), (errors < -PASS_WINDOW).sum()))
-        return cls(len(errors), *counts, float(size.mean()), float(errors.mean()))
+        within, flattered = int((size <= PASS_WINDOW).sum()), int((errors < -PASS_WINDOW).sum())
+        return cls(len(errors), within, flattered, float(size.mean()), float(errors.mean()))
 
 
 @dataclass(frozen=True)
