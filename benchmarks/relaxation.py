@@ -100,7 +100,6 @@ class Line:
         from crysgen_aiida.crystals.crystal_set import CrystalSet
         from crysgen_aiida.data.packed import CrystalSetData
 
-        os.environ["AIIDA_PATH"] = str(home)
         self.profile = ensure_all("relaxation").profile
         self.code = default_code()
         path = home / "crystals.parquet"
@@ -405,6 +404,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cg", dir="/tmp") as passing:
         home = (options.home or Path(passing)).resolve()
         home.mkdir(parents=True, exist_ok=True)
+        os.environ["AIIDA_PATH"] = str(home)  # before anything of AiiDA is imported
         figures = Study(home, *((200, 15, 40) if options.full else (48, 6, 12))).measure()
     width = max(map(len, figures))
     for name, held in figures.items():
