@@ -32,6 +32,7 @@ import numpy as np
 Figures = dict[str, dict[str, Any]]
 STRINGS, SEED = 1.35, 5  # strings a crystal wanted: some do not decode
 CLOSE = 5.0  # [meV/atom]
+ASE = Path(__file__).with_name("relaxation_ase.py")
 
 
 def figure(value: float, unit: str, bar: str = "-", met: bool | None = None, n: tuple[int, int] | None = None) -> Any:
@@ -47,44 +48,10 @@ def share(yes: int, of: int, bar: str = "-", met: bool | None = None) -> Any:
     return figure(yes / of if of else float("nan"), f"share of {of}", bar, met, (yes, of))
 
 
-# -- one process with ASE ---------------------------------------------------------------------------------------------
-
-
-def ase_alone(path: Path, rows: int, threads: int, out: Path) -> None:
-    """Relax the first rows of a set with ASE and write energies, steps and seconds."""
-    import torch
-    from ase.filters import FrechetCellFilter
-    from ase.optimize import FIRE
-    from chgnet.model import CHGNet, CHGNetCalculator
-
-    from crysgen_aiida.crystals.crystal_set import CrystalSet
-    from crysgen_aiida.physics.relaxation import RelaxSpec
-
-    torch.set_num_threads(threads)
-    crystals, spec = CrystalSet.read(path), RelaxSpec()
-    calculator = CHGNetCalculator(CHGNet.load(use_device="cpu", verbose=False), use_device="cpu")
-    ends, began = [], (time.monotonic(), time.process_time())
-    for row in range(rows):
-        atoms = crystals.structure(row).to_ase_atoms()
-        atoms.calc = calculator
-        optimiser = FIRE(FrechetCellFilter(atoms), logfile=None)
-        try:
-            done = bool(optimiser.run(fmax=spec.fmax, steps=spec.max_steps))
-            energy, volume = atoms.get_potential_energy() / len(atoms), atoms.get_volume() / len(atoms)
-        except Exception as error:  # CHGNet refuses isolated atoms
-            ends.append({"row": row, "reason": f"{type(error).__name__}: {error}"})
-            continue
-        ends.append(
-            {"row": row, "energy": float(energy), "volume": float(volume), "steps": optimiser.nsteps, "converged": done}
-        )
-    seconds = {"wall": time.monotonic() - began[0], "processor": time.process_time() - began[1]}
-    out.write_text(json.dumps({"ends": ends, **seconds}))
-
-
 def by_ase(path: Path, rows: int, threads: int, out: Path) -> None:
     """Have a process of its own relax the first rows of a set."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, "--ase", str(path), str(rows), str(threads), str(out)]
+    command = [sys.executable, str(ASE), str(path), str(rows), str(threads), str(out)]
     subprocess.run(command, check=True, env=environment)
 
 
@@ -100,7 +67,6 @@ class Line:
         from crysgen_aiida.crystals.crystal_set import CrystalSet
         from crysgen_aiida.data.packed import CrystalSetData
 
-        os.environ["AIIDA_PATH"] = str(home)
         self.profile = ensure_all("relaxation").profile
         self.code = default_code()
         path = home / "crystals.parquet"
@@ -396,15 +362,12 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="200 crystals")
     parser.add_argument("--home", type=Path, help="folder that keeps what was computed")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--ase", nargs=4, metavar=("SET", "ROWS", "THREADS", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    if options.ase:
-        path, rows, threads, out = options.ase
-        return ase_alone(Path(path), int(rows), int(threads), Path(out))
     with tempfile.TemporaryDirectory(prefix="cg", dir="/tmp") as passing:
         home = (options.home or Path(passing)).resolve()
         home.mkdir(parents=True, exist_ok=True)
+        os.environ["AIIDA_PATH"] = str(home)  # before anything of AiiDA is imported
         figures = Study(home, *((200, 15, 40) if options.full else (48, 6, 12))).measure()
     width = max(map(len, figures))
     for name, held in figures.items():
@@ -413,7 +376,6 @@ def main() -> None:
         print(f"{name:<{width}}  {held['value']:>10.4g} {held['unit']:<20} {span:<16} {held['bar']:<10} {verdict}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return None
 
 
 if __name__ == "__main__":

@@ -26,11 +26,13 @@ class Errors:
 
     :param n: rows compared.
     :param within: of them within 10 meV/atom.
+    :param flattered: of them too low by more: the reference lacks what competes with them.
     :param mae: mean absolute error [eV/atom], None without rows; ``bias`` likewise, negative where it flatters.
     """
 
     n: int
     within: int
+    flattered: int
     mae: float | None
     bias: float | None
 
@@ -38,9 +40,10 @@ class Errors:
     def of(cls, errors: np.ndarray) -> Errors:
         """Summarise errors [eV/atom], (n,)."""
         if not len(errors):
-            return cls(0, 0, None, None)
+            return cls(0, 0, 0, None, None)
         size = np.abs(errors)
-        return cls(len(errors), int((size <= PASS_WINDOW).sum()), float(size.mean()), float(errors.mean()))
+        within, flattered = int((size <= PASS_WINDOW).sum()), int((errors < -PASS_WINDOW).sum())
+        return cls(len(errors), within, flattered, float(size.mean()), float(errors.mean()))
 
 
 @dataclass(frozen=True)

@@ -167,13 +167,13 @@ def test_without_client_key_or_network_a_sentence_says_what_to_do(monkeypatch: p
 
         def __exit__(self, *_: object) -> None: ...
 
-        def get_entries_in_chemsys(self, elements: list[str]) -> list[Any]:
+        db_version = "v1"
+
+        def get_entries_in_chemsys(self, elements: list[str], additional_criteria: dict[str, Any]) -> list[Any]:
+            assert additional_criteria == {"thermo_types": ["GGA_GGA+U"]}  # not the mixture with r2SCAN
             if self.key != "good":
                 raise ConnectionError("no route to host")
             return [entry("-".join(elements[:1]), -1.0, "mp-1")]
-
-        def get_database_version(self) -> str:
-            return "v1"
 
     monkeypatch.setitem(sys.modules, "mp_api", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "mp_api.client", SimpleNamespace(MPRester=Rester))
