@@ -29,7 +29,7 @@ class AbinitDfptCalculation(CalcJob):
 
     ABINIT runs three datasets (self-consistent; derivatives with respect to k; all perturbations), mrgddb merges their
     databases, anaddb makes tensors. With ``only_scf`` the first alone is run, to judge a crystal before the rest is
-    paid for. Wave functions are deleted at the end of a run that converged; others keep them for the next to start from.
+    paid for. Wave functions are deleted at the end of a run that converged; others keep them for the next one.
     """
 
     @classmethod

@@ -59,6 +59,7 @@ def test_a_run_that_meets_the_wall_time_goes_on(run):
     assert node.is_finished_ok, node.exit_message
     assert statuses(node)[0] == 320
     assert statuses(node)[-1] == 0
+    print(statuses(node), node.exit_message)
     whole = [sum(map(len, job.outputs.output_parameters["finished"].values())) for job in jobs(node)]
     assert whole == sorted(whole)
     assert jobs(node)[-1].inputs.parent_folder is not None
