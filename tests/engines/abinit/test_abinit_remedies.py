@@ -73,16 +73,18 @@ def test_a_run_that_never_gets_further_is_not_started_for_ever(run):
 
 
 def test_a_killed_run_goes_on(run):
-    once = "test -e ../once || { touch ../once; ( sleep 3; pkill -KILL -P $$ -x abinit ) & }"
+    # once, as soon as the response has begun
+    wait = "until test -e out_DS3_1WF4; do sleep 0.1; done"
+    once = f"test -e ../once || {{ touch ../once; ( {wait}; pkill -KILL -P $$ -x abinit ) & }}"
     node = run(parameters={"ecut": 20}, options={"prepend_text": once})
     assert node.is_finished_ok, node.exit_message
-    assert statuses(node)[0] == 322
-    assert statuses(node)[-1] == 0
+    assert statuses(node) == [322, 0]
+    assert 1 in jobs(node)[1].inputs.finished["3"]
 
 
 def test_symmetries_that_make_no_group_get_another_tolerance(run):
-    off = 2e-5
-    cell = Lattice([[0, 2.2, 2.2], [2.2 + 3 * off, 0, 2.2], [2.2, 2.2 + 4 * off, 0]])
+    off, a, bohr = 2e-5, 4.16 * 0.529177210903, 0.529177210903
+    cell = Lattice([[0, a, a], [a, 3 * off * bohr, a], [a, a + 4 * off * bohr, 0]])
     crystal = Structure(cell, ["Al", "N"], [[0, 0, 0], [0.25 + off, 0.25 - 0.4 * off, 0.25]])
     node = run(crystal, only_scf=True)
     assert node.is_finished_ok, node.exit_message
