@@ -73,10 +73,10 @@ def test_a_run_that_never_gets_further_is_not_started_for_ever(run):
     assert "give it more time" in node.exit_message
 
 
-def test_a_killed_run_goes_on(run):
+def test_a_killed_run_goes_on(run, tmp_path):
     # once, as soon as the response has begun
     wait = "until test -e out_DS3_1WF4; do sleep 0.1; done"
-    once = f"test -e ../once || {{ touch ../once; ( {wait}; pkill -KILL -P $$ -x abinit ) & }}"
+    once = f"test -e {tmp_path}/once || {{ touch {tmp_path}/once; ( {wait}; pkill -KILL -P $$ -x abinit ) & }}"
     node = run(parameters={"ecut": 20}, options={"prepend_text": once})
     assert node.is_finished_ok, node.exit_message
     assert statuses(node) == [322, 0]
