@@ -54,16 +54,19 @@ def test_perturbations_go_on_from_what_they_reached(run):
     assert not [f for f in os.listdir(jobs(node)[1].outputs.remote_folder.get_remote_path()) if "WF" in f]
 
 
-def test_a_run_that_meets_the_wall_time_goes_on(run):
-    # many iterations a perturbation, of which the second start needs one or two for what was whole
-    tight = {"ecut": 14, "tolwfr": 1e-18, "tolvrs_response": 1e-10}
-    node = run(parameters=tight, options={"max_wallclock_seconds": 6})
-    assert node.is_finished_ok, (statuses(node), node.exit_message)
-    assert statuses(node)[0] == 320
-    assert statuses(node)[-1] == 0
-    whole = [sum(map(len, job.outputs.output_parameters["finished"].values())) for job in jobs(node)]
-    assert whole == sorted(whole)
-    assert jobs(node)[-1].inputs.parent_folder is not None
+def once(signal, folder):
+    """Return shell lines that send ABINIT a signal as soon as the response has begun, in the first job only."""
+    wait = "until test -e out_DS3_1WF4; do sleep 0.1; done"
+    return f"test -e {folder}/once || {{ touch {folder}/once; ( {wait}; pkill -{signal} -P $$ -x abinit ) & }}"
+
+
+def test_a_run_that_meets_the_wall_time_goes_on(run, tmp_path):
+    # the signal is the one the limit of processor time sends; the limit itself is met in the next test
+    node = run(parameters={"ecut": 20}, options={"prepend_text": once("XCPU", tmp_path)})
+    assert node.is_finished_ok, node.exit_message
+    assert statuses(node) == [320, 0]
+    assert 1 in jobs(node)[1].inputs.finished["3"]
+    assert jobs(node)[1].inputs.parent_folder.uuid == jobs(node)[0].outputs.remote_folder.uuid
 
 
 def test_a_run_that_never_gets_further_is_not_started_for_ever(run):
@@ -74,10 +77,7 @@ def test_a_run_that_never_gets_further_is_not_started_for_ever(run):
 
 
 def test_a_killed_run_goes_on(run, tmp_path):
-    # once, as soon as the response has begun
-    wait = "until test -e out_DS3_1WF4; do sleep 0.1; done"
-    once = f"test -e {tmp_path}/once || {{ touch {tmp_path}/once; ( {wait}; pkill -KILL -P $$ -x abinit ) & }}"
-    node = run(parameters={"ecut": 20}, options={"prepend_text": once})
+    node = run(parameters={"ecut": 20}, options={"prepend_text": once("KILL", tmp_path)})
     assert node.is_finished_ok, node.exit_message
     assert statuses(node) == [322, 0]
     assert 1 in jobs(node)[1].inputs.finished["3"]
