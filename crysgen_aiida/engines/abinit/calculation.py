@@ -14,6 +14,7 @@ from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.data.structures import to_pymatgen
 from crysgen_aiida.engines.abinit import inputs as files
 from crysgen_aiida.engines.abinit.inputs import Parameters, abinit_input
+from crysgen_aiida.engines.abinit.outputs import NOT_CONVERGED
 from crysgen_aiida.engines.abinit.psp8 import FUNCTIONAL_NAMES, Psp8Header, read_psp8_header
 
 PSEUDOS = "pseudos"
@@ -28,7 +29,7 @@ class AbinitDfptCalculation(CalcJob):
 
     ABINIT runs three datasets (self-consistent; derivatives with respect to k; all perturbations), mrgddb merges their
     databases, anaddb makes tensors. With ``only_scf`` the first alone is run, to judge a crystal before the rest is
-    paid for. Wave functions are deleted at the end of a whole run; a broken one keeps them for the next to start from.
+    paid for. Wave functions are deleted at the end of a run that converged; others keep them for the next one.
     """
 
     @classmethod
@@ -108,7 +109,8 @@ class AbinitDfptCalculation(CalcJob):
                 _run(self.inputs.mrgddb, [], files.MRGDDB_LOG, stdin=files.MRGDDB_INPUT, serial=True),
                 _run(self.inputs.anaddb, [files.ANADDB_INPUT], files.ANADDB_LOG, serial=True),
             ]
-            info.append_text = f"if grep -qs 'run completed' {files.ANADDB_LOG}; then {_CLEAN}; fi"
+            whole = f"grep -qs 'run completed' {files.ANADDB_LOG}"
+            info.append_text = f"if {whole} && ! grep -qs '{NOT_CONVERGED}' {files.ABINIT_OUTPUT}; then {_CLEAN}; fi"
         info.codes_run_mode = CodeRunMode.SERIAL
         info.prepend_text = self._limits()
         info.retrieve_list = [files.ABINIT_OUTPUT, files.ABINIT_LOG, files.ABINIT_ERRORS, files.EIGENVALUES]

@@ -18,7 +18,8 @@ _VERSION = re.compile(r"\.Version\s+(\S+)\s+of ABINIT")
 _DATASET = re.compile(r"^== DATASET +(\d+) =+$", re.M)
 _PERTURBATION = re.compile(r"^ Perturbation : (.+)$", re.M)
 _IRREDUCIBLE = re.compile(r"^ +\d+\) +idir= *(\d+) +ipert= *(\d+)$", re.M)
-_NOT_CONVERGED = "was not enough SCF cycles to converge"
+#: What ABINIT says where a self-consistency has used up its steps.
+NOT_CONVERGED = "was not enough SCF cycles to converge"
 _ALL_PERTURBED = "first-order wavefunction calculations are completed"
 _DONE = "Calculation completed."
 _STEP = re.compile(r"^[ -]ETOT *(\d+) ", re.M)
@@ -72,7 +73,7 @@ def read_run(text: str, atoms: int) -> Run:
         version=version.group(1) if version else "",
         done=_DONE in text,
         datasets=tuple(parts),
-        scf_converged=_NOT_CONVERGED not in scf if ended else None,
+        scf_converged=NOT_CONVERGED not in scf if ended else None,
         scf_steps=max((int(n) for n in _STEP.findall(scf)), default=0),
         unconverged=tuple(what for n, part in parts.items() if n != 1 for what in _unconverged(part)),
         finished={1: (0,) if len(parts) > 1 or _DONE in text else (), **finished},
@@ -155,7 +156,7 @@ def _finished(part: str, atoms: int) -> tuple[int, ...]:
 
 
 def _unconverged(part: str) -> list[str]:
-    return [" ".join(m.group(1).split()) for m, body in _sections(_PERTURBATION, part) if _NOT_CONVERGED in body]
+    return [" ".join(m.group(1).split()) for m, body in _sections(_PERTURBATION, part) if NOT_CONVERGED in body]
 
 
 def _stress(part: str) -> tuple[float, ...] | None:

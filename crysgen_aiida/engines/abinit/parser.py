@@ -29,6 +29,7 @@ ENDED: tuple[tuple[tuple[str, ...], str], ...] = (
         ("Cannot allocate memory", "Insufficient virtual memory", "bad_alloc", "oom-kill", "Out of memory"),
         "ERROR_OUT_OF_MEMORY",
     ),
+    (("Killed",), "ERROR_KILLED"),
 )
 
 
