@@ -176,16 +176,19 @@ def fingerprint(dataset_id: str, labelled: tuple[str, ...], threads: int | None,
 @dataset.command("predict")
 @click.argument("dataset_id", metavar="DATASET")
 @click.option("--threads", type=click.IntRange(1), help="Threads the worker may use.")
+@site_options
 @click.option("--code", metavar="LABEL", help="Code of the worker; this machine's by default.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until it ends.")
 @format_option
 @with_profile
-def predict(dataset_id: str, threads: int | None, code: str | None, wait: bool, fmt: str) -> None:
+def predict(dataset_id: str, threads: int | None, site: dict[str, Any], code: str | None, wait: bool,
+            fmt: str) -> None:  # fmt: skip
     """Predict gap, metallicity and elastic moduli of a data set by surrogates, each with its uncertainty.
 
     The uncertainty is the published error, which says nothing of crystals unlike those the surrogates were trained on.
     """
-    derive("predict", _load(dataset_id), None, what="predictions", threads=threads, code=code, wait=wait, fmt=fmt)
+    how: dict[str, Any] = {"threads": threads, "site": site, "code": code, "wait": wait, "fmt": fmt}
+    derive("predict", _load(dataset_id), None, what="predictions", **how)
 
 
 for _command in (relax, phonons, elastic, kappa):
