@@ -76,8 +76,8 @@ def _run(verb: str, what: str, dataset_id: str, potential: str, settings: tuple[
 def relax(**given: Any) -> None:
     """Relax the crystals of a data set, atoms and cell, with a potential.
 
-    Phonons and elastic constants need crystals at rest: --set fmax=0.005 --set max_steps=500; --set optimizer=lbfgs is
-    there in a third of the steps, and --set fix_symmetry=true keeps the space group.
+    Phonons and elastic constants need crystals at rest: --set fmax=0.005 --set max_steps=500; --set optimizer=lbfgs
+    takes fewer steps, and --set fix_symmetry=true keeps the space group.
     """
     _run("relax", "relaxed crystals", **given)
 
