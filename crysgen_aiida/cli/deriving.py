@@ -17,7 +17,7 @@ _MADE = {"relax": "crystals", "reference": "reference"}
 #: What each command takes when no potential is named; phonons need crystals at rest with the same one.
 _DEFAULTS = {
     "relax": "chgnet by default",
-    **dict.fromkeys(("phonons", "elastic"), "by default the one the crystals were relaxed with, else sevennet"),
+    **dict.fromkeys(("phonons", "elastic", "kappa"), "by default the one the crystals were relaxed with, else sevennet"),
 }
 
 
@@ -95,8 +95,8 @@ def _run(verb: str, what: str, dataset_id: str, potential: str | None, settings:
 def relax(**given: Any) -> None:
     """Relax the crystals of a data set, atoms and cell, with a potential.
 
-    Phonons and elastic constants need crystals at rest: --set fmax=0.005 --set max_steps=500; --set optimizer=lbfgs is
-    there in a third of the steps, and --set fix_symmetry=true keeps the space group.
+    Phonons and elastic constants need crystals at rest: --set fmax=0.005 --set max_steps=500; --set optimizer=lbfgs
+    takes fewer steps, and --set fix_symmetry=true keeps the space group.
     """
     _run("relax", "relaxed crystals", **given)
 

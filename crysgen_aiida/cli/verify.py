@@ -144,7 +144,7 @@ def _plan(
     settings: Sequence[str],
 ) -> tuple[list[Step], dict[str, Any]]:
     from crysgen_aiida.cli.settings import flat, nested
-    from crysgen_aiida.physics.response_spec import DEFAULT_JUDGE
+    from crysgen_aiida.physics.judges import DEFAULT_JUDGE
     from crysgen_aiida.workchains.protocols import load_recipe
     from crysgen_aiida.workchains.verify.plan import make_gates, make_plan
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: The potential that judges phonons and elastic constants unless another is named.
-DEFAULT_JUDGE = "chgnet"
-
 
 @dataclass(frozen=True)
 class PhononSpec:
