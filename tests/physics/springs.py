@@ -44,7 +44,7 @@ class Springs(Calculator):
 
 
 def potential(springs: dict[float, float], conservative: bool = True) -> LoadedPotential:
-    info = PotentialInfo("springs", "1", (), conservative, 94, "ase", "Hooke", "MIT", "springs", "ase")
+    info = PotentialInfo("springs", "1", (), conservative, 94, "ase", "Hooke", "MIT", "of springs", "ase")
     return LoadedPotential(info, "0" * 64, ASEPotential(Springs(springs)))
 
 
