@@ -39,7 +39,7 @@ class PotentialInfo:
     :param max_z: elements 1 to ``max_z`` are covered, except those in ``without``.
     :param install: what `pip install` is given.
     :param energies: the scale of its energies, and the corrections in it.
-    :param package: what must be importable.
+    :param package: the package that must be importable.
     :param module: module that evaluates it in batches, with functions ``checkpoint_path(**arguments)`` and
         ``load(device, **arguments)``; empty for an ASE calculator.
     :param calculator: ``module:callable`` that returns an ASE calculator; empty with ``module``.
@@ -77,7 +77,7 @@ class PotentialInfo:
 
     def missing(self) -> str | None:
         """Return why it cannot be loaded here, None if nothing is known to be missing. Nothing is imported."""
-        if find_spec(self.package) is None:
+        if find_spec(self.package.partition(".")[0]) is None:
             return (
                 f"The potential {self.name!r} needs {self.package}, which cannot be imported here; run "
                 f"`pip install '{self.install}'` where the worker runs."
