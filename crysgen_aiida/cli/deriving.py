@@ -17,7 +17,9 @@ _MADE = {"relax": "crystals", "reference": "reference"}
 #: What each command takes when no potential is named; phonons need crystals at rest with the same one.
 _DEFAULTS = {
     "relax": "chgnet by default",
-    **dict.fromkeys(("phonons", "elastic", "kappa"), "by default the one the crystals were relaxed with, else sevennet"),
+    **dict.fromkeys(
+        ("phonons", "elastic", "kappa"), "by default the one the crystals were relaxed with, else sevennet"
+    ),
 }
 
 
