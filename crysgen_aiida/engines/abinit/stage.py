@@ -21,9 +21,9 @@ from crysgen_aiida.engines.abinit.inputs import Parameters
 from crysgen_aiida.engines.abinit.mesh import GAMMA, mesh_for
 from crysgen_aiida.engines.abinit.pseudos import psp8_pseudos
 from crysgen_aiida.engines.abinit.results import dfpt_results
+from crysgen_aiida.engines.checks import unsuitable
 from crysgen_aiida.engines.protocols import stage_settings
 from crysgen_aiida.engines.pseudos import RYDBERG_PER_HARTREE, find_family, recommended_cutoffs
-from crysgen_aiida.engines.qe.checks import unsuitable
 from crysgen_aiida.engines.stage import EngineStage
 from crysgen_aiida.generators.contract import deep_merge
 

@@ -61,7 +61,7 @@ class Crystal:
 def crystal_of(structure: orm.StructureData, family: Any) -> Crystal:
     """Return a crystal with its pseudopotentials.
 
-    :raises ValueError: if the family lacks one; ask :func:`~crysgen_aiida.engines.qe.checks.unsuitable` first.
+    :raises ValueError: if the family lacks one; ask :func:`~crysgen_aiida.engines.checks.unsuitable` first.
     """
     return Crystal(structure, family.get_pseudos(structure=structure), family)
 

@@ -7,8 +7,8 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ExitCode
 
+from crysgen_aiida.engines.checks import unsuitable
 from crysgen_aiida.engines.pseudos import find_family
-from crysgen_aiida.engines.qe.checks import unsuitable
 from crysgen_aiida.engines.qe.crashes import MEMORY, last_words, reason_of
 from crysgen_aiida.engines.qe.inputs import Crystal, crystal_of, job_metadata, pw_inputs, pw_parameters
 from crysgen_aiida.engines.stage import EngineStage
