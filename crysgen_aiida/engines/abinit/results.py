@@ -13,6 +13,18 @@ from crysgen_aiida.physics.tensors import tensor_properties
 
 #: A crystal under a larger stress [GPa], 1 kbar, is not at rest, and its elastic constants are not those at rest.
 MAX_STRESS = 0.1
+#: Under a larger stress [GPa] nothing elastic is reported: the constants would be those of another crystal.
+STRAINED = 5.0
+#: What a stress takes part in.
+_ELASTIC = (
+    "elastic_min_eigenvalue",
+    "bulk_modulus_vrh",
+    "shear_modulus_vrh",
+    "young_modulus_vrh",
+    "poisson_ratio",
+    "universal_anisotropy",
+    "piezo_strain_max",
+)
 #: A crystal with a larger force on an atom [eV/A] is not at rest.
 MAX_FORCE = 0.05
 #: Charge neutrality violated by more [e per atom], or acoustic modes this far from zero [THz], mean a coarse basis.
@@ -53,6 +65,9 @@ def dfpt_results(
     known = {**{n: ground[n] for n in GROUND if n in ground}, **{n: whole[n] for n in WHOLE if n in whole}}
     facts = {**facts, **known, "parameters": asked["parameters"], "jobs": asked.get("jobs", [])}
     said = [*facts["doubts"], *warnings(known, len(structure.sites))]
+    if largest_stress(known) > STRAINED:
+        values = {name: value for name, value in values.items() if name not in _ELASTIC}
+        said.append(f"above {10 * STRAINED:g} kbar no elastic constants are reported")
     return orm.Dict(
         stage_results(
             engine="abinit", stage="dfpt", method=asked["method"], values=values, facts=facts, verdict="; ".join(said)
@@ -63,7 +78,7 @@ def dfpt_results(
 def warnings(facts: dict[str, Any], atoms: int) -> list[str]:
     """Return what a reader of the numbers should know, as sentences: stress, forces, violated sum rules."""
     said = []
-    stress = max((abs(x) for x in facts.get("stress_gpa", [])), default=0.0)
+    stress = largest_stress(facts)
     if stress > MAX_STRESS:
         said.append(
             f"the crystal is not at rest: a stress of {10 * stress:.1f} kbar remains at these settings, which elastic "
@@ -82,3 +97,8 @@ def warnings(facts: dict[str, Any], atoms: int) -> list[str]:
             f"acoustic modes are at {facts['acoustic_sum_rule_violation']:.1f} THz without sum rule: too low a cutoff"
         )
     return said
+
+
+def largest_stress(facts: dict[str, Any]) -> float:
+    """Return the largest component of the stress that is left [GPa], zero if it is not known."""
+    return max((abs(x) for x in facts.get("stress_gpa") or []), default=0.0)

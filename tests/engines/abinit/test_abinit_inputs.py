@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
@@ -122,3 +123,25 @@ def test_a_potential_is_converted_once(family):
     assert second["Al"].creator.base.caching.is_created_from_cache
     with first["Al"].open(mode="r") as a, second["Al"].open(mode="r") as b:
         assert a.read() == b.read()
+
+
+@pytest.mark.parametrize(("stress", "reported"), [(1.0, True), (19.0, False)])
+@pytest.mark.usefixtures("aiida_profile")
+def test_elastic_constants_of_a_strained_crystal_are_not_reported(zincblende, stress, reported):
+    from aiida import orm
+
+    from crysgen_aiida.data.structures import structure_node
+    from crysgen_aiida.engines.abinit.results import dfpt_results
+
+    tensors = orm.ArrayData()
+    piezo, stiffness = np.zeros((3, 6)), np.diag([300.0, 300, 300, 150, 150, 150])
+    piezo[[0, 1, 2], [3, 4, 5]] = 0.6
+    tensors.set_array("piezo_total", piezo)
+    tensors.set_array("elastic_relaxed", stiffness)
+    about = {"method": "abinit-dfpt-pbe", "settings": {"symprec": 0.01}, "parameters": {}}
+    scf, response = orm.Dict({"stress_gpa": [-stress, 0, 0, 0, 0, 0]}), orm.Dict({})
+    found = dfpt_results(orm.Dict(about), structure_node(zincblende), tensors, scf, response).get_dict()
+    assert found["values"]["piezo_max"] == pytest.approx(0.6)
+    assert ("bulk_modulus_vrh" in found["values"]) is reported
+    assert ("piezo_strain_max" in found["values"]) is reported
+    assert f"{10 * stress:.1f} kbar" in found["verdict"]
