@@ -122,6 +122,8 @@ class AbinitDfptStage(EngineStage):
             )
         last = max((n for n in done.called if isinstance(n, orm.CalcJobNode)), key=lambda n: n.pk or 0)
         more = {"parent_folder": done.outputs.remote_folder, "finished": {"1": [0]}}
+        if last.base.caching.is_created_from_cache:
+            more = {}  # the wave functions were deleted after the run it was taken from
         self.ctx.parameters = last.inputs.parameters.get_dict()  # with what the remedies have changed
         return ToContext(whole=self._submit("response", more))
 
