@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
+from crysgen_aiida.store import verified
 from crysgen_aiida.store.address import Address, load_node
 from crysgen_aiida.store.candidates import creator_of, inputs_of, outputs_of, screenings_of
 from crysgen_aiida.store.language.place import clean
@@ -45,9 +46,11 @@ class Tracer:
         """Return the chain of a row, or of a structure promoted from one.
 
         :param text: an address ``<uuid>:<row>``, or the uuid or pk of a promoted structure.
-        :return: ``{"address", "chain", "screens"}``. ``chain`` runs from the data set to the row; each entry is a set
-            (with content hash and, where known, the row) or a process (with seed, versions, settings). ``screens``
-            holds one entry a table that judged the row, each with its process and the chain of its reference energies.
+        :return: ``{"address", "chain", "screens", "verified"}``. ``chain`` runs from the data set to the row; each
+            entry is a set (with content hash and, where known, the row) or a process (with seed, versions, settings).
+            ``screens`` holds one entry a table that judged the row, each with its process and the chain of its
+            reference energies; ``verified`` what verifications found, see
+            :func:`~crysgen_aiida.store.verified.verifications_of`.
         :raises ImpossibleRequest: if the address points nowhere.
         """
         address = address_of(text)
@@ -56,6 +59,7 @@ class Tracer:
             "address": Address(node.uuid, address.row).full,
             "chain": self._upstream(node, address.row),
             "screens": [self._screen(process, address.row) for process in screenings_of(node)],
+            "verified": verified.verifications_of(node, address.row),
         }
 
     def _upstream(self, node: Any, row: int | None) -> list[dict[str, Any]]:
@@ -247,6 +251,7 @@ def render(found: dict[str, Any]) -> str:
         if screen["reference"]:
             lines += ["  energies above"]
             lines += [f"    {line}" for line in _render_chain(screen["reference"])]
+    lines += verified.render(found.get("verified", []))
     return "\n".join(map(clean, lines))
 
 

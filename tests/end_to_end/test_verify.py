@@ -50,6 +50,11 @@ def test_silicon_passes_and_cubic_barium_titanate_is_stopped(daemon, worker_code
     assert stages == {"relax", "phonon", "elastic"}
     listed = json.loads(call("result", "list", "--format", "json").stdout)
     assert {"candidates": 2, "stopped": 1}.items() <= listed[0].items()
+    (traced,) = json.loads(call("candidate", "trace", f"{crystals.uuid}:1", "--format", "json").stdout)["verified"]
+    assert [v["stage"] for v in traced["verdicts"] if v["verdict"] != "passed"] == ["phonon"]
+    steps = {source["stage"]: [job["what"] for job in source["jobs"]] for source in traced["sources"]}
+    assert steps["phonon"] == ["RelaxCalculation<chgnet>", "PhononCalculation<chgnet>"], "through all that led to it"
+    assert f"verified by process {traced['pk']}" in call("candidate", "trace", f"{crystals.uuid}:1").stdout
     for what in ("phonon", "elastic"):
         picture = tmp_path / f"{what}.svg"
         call("result", "plot", f"{crystals.uuid[:8]}:0", "--what", what, "--output", picture)
