@@ -20,6 +20,7 @@ from crysgen_aiida.crystals.table import PackedTable, PropertyTable
 from crysgen_aiida.data.packed import CrystalSetData, PropertyTableData
 from crysgen_aiida.data.structures import structure_node, to_pymatgen
 from crysgen_aiida.workchains.verify.gates import NOT_COMPUTED
+from crysgen_aiida.workchains.verify.plan import AT_REST
 
 #: Tolerance at which the space group of a result's crystal is stated [A].
 SYMPREC = 0.01
@@ -166,10 +167,13 @@ def _results_values(node: orm.Dict) -> Iterator[tuple[str, float, str, str]]:
 
 
 def _with_second_opinions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first opinions, each with how far the second is from it as its uncertainty."""
+    """Return the first opinions; of derivatives, how far the second is from one is its uncertainty.
+
+    Energies of two potentials are on two scales, and forces left over say nothing of each other.
+    """
     second = {(r["row"], r["stage"], r["property"]): r["value"] for r in rows if r["second"]}
     first = [r for r in rows if not r["second"]]
-    for row in first:
+    for row in (r for r in first if r["stage"] in AT_REST):
         other = second.get((row["row"], row["stage"], row["property"]))
         if other is not None:
             row["uncertainty"] = abs(row["value"] - other)
