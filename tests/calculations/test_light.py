@@ -11,7 +11,8 @@ from importlib.metadata import entry_points
 for group in ("aiida.data", "aiida.calculations", "aiida.parsers", "aiida.workflows", "aiida.calculations.importers",
               "crysgen.generators"):
     for entry in entry_points(group=group):
-        if entry.value.startswith("crysgen_aiida"):
+        # aiida-quantumespresso's own work chains load pymatgen; they are loaded when one of them runs
+        if entry.value.startswith("crysgen_aiida") and not entry.name.startswith("crysgen.qe."):
             loaded = entry.load()
             if hasattr(loaded, "spec") and callable(loaded.spec):
                 loaded.spec()

@@ -53,8 +53,13 @@ class AbinitDfptBaseWorkChain(SubmitOnce, BaseRestartWorkChain):
             while_(cls.should_run_process)(cls.run_process, cls.inspect_process),  # type: ignore[arg-type]
             cls.results,
         )
-        # the base class gives these two the numbers 301 and 302 of its own
+        # the base class gives failures of the job itself the numbers 301 and 302, which are ABINIT's
         for status, (label, message) in EXIT_CODES.items():
+            spec.exit_code(status, label, message=message, invalidates_cache=True)
+        for label, status, message in (
+            ("ERROR_SUB_PROCESS_EXCEPTED", 411, "The job excepted."),
+            ("ERROR_SUB_PROCESS_KILLED", 412, "The job was killed by a person."),
+        ):
             spec.exit_code(status, label, message=message, invalidates_cache=True)
 
     def setup(self) -> None:

@@ -168,9 +168,9 @@ def render(found: Mapping[str, Any]) -> str:
         if found[side]:
             lines += ["", title]
             lines += [f"  {n['rank']:>4}  {_who(n)}: {n['decides']}" for n in found[side]]
-    if found["values"]:
+    if found.get("values"):
         lines += ["", "Values that count, where several methods gave one"]
-    for one in found["values"]:
+    for one in found.get("values", ()):
         instead = ", ".join(f"{_word(v['value'])} ({v['method']})" for v in one["instead_of"])
         unit = "" if one["unit"] == "1" else f" {one['unit']}"
         lines.append(
