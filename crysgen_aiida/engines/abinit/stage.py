@@ -63,6 +63,8 @@ class AbinitDfptStage(EngineStage):
         structure = self.inputs.structure
         if reason := unsuitable(structure, family):
             return self.refused(reason)
+        if len(structure.sites) == 1:
+            return self.refused("it has one atom in its cell: no optical mode, and anaddb makes no tensors of it")
         try:
             self.ctx.pseudos = psp8_pseudos(structure, family)
             held = headers(self.ctx.pseudos)

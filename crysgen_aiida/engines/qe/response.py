@@ -92,4 +92,5 @@ class QeResponseStage(QeStage):
 
     def scf_failed(self) -> ExitCode | None:
         """Return the exit code of a self-consistent run that failed, None if it did not."""
-        return None if self.ctx.scf.is_finished_ok else self.gone_wrong(self.ctx.scf)
+        hint = "With fixed occupations a metal does not converge either: the stage bands tells its gap."
+        return None if self.ctx.scf.is_finished_ok else self.gone_wrong(self.ctx.scf, hint)

@@ -91,8 +91,11 @@ class QeStage(EngineStage):
             method = method.replace("qe-", "qe-dfpt-", 1)
         return orm.Dict({"method": method, "settings": self.settings, **facts})
 
-    def gone_wrong(self, process: orm.ProcessNode) -> ExitCode:
-        """Return the exit code for a chain that failed, with what its last job said."""
+    def gone_wrong(self, process: orm.ProcessNode, hint: str = "") -> ExitCode:
+        """Return the exit code for a chain that failed, with what its last job said.
+
+        :param hint: a sentence added if it did not converge.
+        """
         jobs = [node for node in process.called_descendants if isinstance(node, orm.CalcJobNode)]
         last = max(jobs, key=lambda node: node.pk or 0) if jobs else None
         if last is None:
@@ -102,7 +105,8 @@ class QeStage(EngineStage):
             f"{process.process_label}<{process.pk}> ended with {process.exit_status} after {len(jobs)} job(s); the "
             f"last said: {words or last.exit_status}"
         )
-        self.report(reason)
         late = {process.exit_status, last.exit_status} & set(NOT_CONVERGED)
+        reason += f". {hint}" if late and hint else ""
+        self.report(reason)
         codes = self.exit_codes
         return (codes.ERROR_NOT_CONVERGED if late else codes.ERROR_ENGINE_FAILED).format(reason=reason)
