@@ -91,8 +91,9 @@ def test_a_job_cancelled_from_outside_puts_its_work_away_and_goes_on(chains, lab
 
 
 def test_a_job_killed_from_outside_goes_on_from_its_parts(chains):
-    jobs = complete(chains["killed"], chains["undisturbed"])
-    assert [job.exit_status for job in jobs] == [300, 0]
+    first, last = complete(chains["killed"], chains["undisturbed"])
+    assert first.exit_status in (300, 320), "on a busy machine its wall time may end before it is killed"
+    assert last.exit_status == 0
 
 
 @pytest.mark.parametrize("label", [LOCAL, SSH])
