@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ProcessHandlerReport, process_handler
+from aiida.engine import ExitCode, ProcessHandlerReport, process_handler
 from aiida_quantumespresso.calculations.ph import PhCalculation
 from aiida_quantumespresso.calculations.pw import PwCalculation
 from aiida_quantumespresso.common.types import RestartType
@@ -17,7 +17,9 @@ from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 from aiida_quantumespresso.workflows.pw.relax import PwRelaxWorkChain
 
 from crysgen_aiida.calculations.once import SubmitOnce
+from crysgen_aiida.engines.qe.calculation import QePhCalculation
 from crysgen_aiida.engines.qe.crashes import MEMORY, SYMMETRY, last_words, reason_of
+from crysgen_aiida.engines.qe.results import missing_matrices
 
 #: Exit codes of a pw.x or ph.x that ended before it was done, whatever the reason; 110: AiiDA's out of memory.
 PW_CRASHED = [
@@ -123,9 +125,25 @@ class RelaxChain(SubmitOnce, PwRelaxWorkChain):
 class PhChain(SubmitOnce, PhBaseWorkChain):
     """``PhBaseWorkChain`` that keeps to what ph.x of QE 6 accepts and says why it gives up."""
 
+    _process_class = QePhCalculation
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Define that its outputs are those of the jobs it runs."""
+        super().define(spec)
+        spec.expose_outputs(QePhCalculation)
+
+    @process_handler(priority=420, exit_codes=ExitCode(0))
+    def handle_silent_end(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Continue where ph.x says that its job is done but has left no matrix: the field did not converge."""
+        return self._mix_less(node) if missing_matrices(node.outputs.retrieved) else None
+
     @process_handler(priority=410, exit_codes=PhCalculation.exit_codes.ERROR_CONVERGENCE_NOT_REACHED)
     def handle_convergence_not_reached(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Mix less; the plug-in would ask for eight mixed iterations first, which ph.x 6 refuses."""
+        return self._mix_less(node)
+
+    def _mix_less(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         asked = self.ctx.inputs.parameters["INPUTPH"]
         asked["nmix_ph"] = min(NMIX_PH, asked.get("nmix_ph", NMIX_PH))
         asked["alpha_mix(1)"] = LESS_MIXING * asked.get("alpha_mix(1)", self.defaults.alpha_mix)

@@ -162,11 +162,20 @@ def phonon_results(
 
 def matrices(response: orm.FolderData) -> list[DynamicalMatrix]:
     """Return the dynamical matrices ph.x has left, in its order; the first is Gamma's."""
+    return [read_dynamical_matrix(text) for text in _matrix_files(response)]
+
+
+def missing_matrices(response: orm.FolderData) -> bool:
+    """Whether ph.x has left no matrix or, opened and never written, an empty one."""
+    found = _matrix_files(response)
+    return not found or not all(found)
+
+
+def _matrix_files(response: orm.FolderData) -> list[str]:
     repository = response.base.repository
     names = [n for n in repository.list_object_names(MATRICES) if n.startswith(PREFIX)]
     numbers = sorted(int(n.removeprefix(PREFIX)) for n in names)
-    found = [repository.get_object_content(f"{MATRICES}/{PREFIX}{k}", mode="r") for k in numbers if k > 0]
-    return [read_dynamical_matrix(text) for text in found]
+    return [repository.get_object_content(f"{MATRICES}/{PREFIX}{k}", mode="r") for k in numbers if k > 0]
 
 
 def array_data(tensors: dict[str, Any]) -> orm.ArrayData:
