@@ -33,6 +33,7 @@ from pathlib import Path
 
 import psutil
 from cluster_config import PARTITION, slurm_conf, sshd_config
+from debian import apt_install
 from private_servers import (
     HOST,
     Owned,
@@ -99,22 +100,6 @@ def program(name: str) -> str | None:
 def missing() -> list[str]:
     """Return the Debian packages whose programs are not there."""
     return [package for package, names in PACKAGES.items() if not all(map(program, names))]
-
-
-def install() -> int:
-    """Install what is missing from Debian, if we may; return apt-get's exit code, or 0 if there is nothing to do."""
-    absent = missing()
-    if not absent:
-        return 0
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print(f"Not installed: {', '.join(absent)}. As root on Debian: apt-get install {' '.join(absent)}")
-        return 0
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", *absent]):
-        code = subprocess.run(["apt-get", *command], env=environment, check=False).returncode
-        if code:
-            return code
-    return 0
 
 
 # -- start and stop ----------------------------------------------------------------------------------------------------
@@ -345,7 +330,7 @@ def main() -> int:
         print(*missing())
         return 1 if missing() else 0
     if asked.command == "install":
-        return install()
+        return apt_install(missing())
     if asked.folder is None:
         parser.error("name the folder")
     try:

@@ -23,6 +23,8 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from debian import apt_install, may_install
+
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Debian's packages, each with a program that comes with it.
@@ -44,25 +46,11 @@ def missing() -> list[str]:
 def install() -> int:
     """Install what is missing, if we may; return the exit code of what failed, or 0."""
     absent = missing()
-    debian = [name for name in absent if name in PACKAGES]
     transport = "BoltzTraP2" in absent
-    wanted = [*debian, *(BUILD if transport else ())]
-    if wanted and (os.geteuid() != 0 or shutil.which("apt-get") is None):
-        print(f"Not installed: {', '.join(absent)}. As root on Debian: apt-get install {' '.join(wanted)}")
-        return 0
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    commands = []
-    if wanted:
-        commands += [
-            ["apt-get", "update", "-q"],
-            ["apt-get", "install", "-y", "-q", "--no-install-recommends", *wanted],
-        ]
-    if transport:
-        commands.append([sys.executable, "-m", "pip", "install", "--quiet", TRANSPORT])
-    for command in commands:
-        if code := subprocess.run(command, env=environment, check=False).returncode:
-            return code
-    return 0
+    code = apt_install([*(name for name in absent if name in PACKAGES), *(BUILD if transport else ())])
+    if code or not transport or not may_install():
+        return code
+    return subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", TRANSPORT], check=False).returncode
 
 
 def cache() -> Path:

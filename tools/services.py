@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+from debian import apt_install
 from private_servers import (
     HOST,
     Owned,
@@ -95,22 +96,6 @@ def missing() -> list[str]:
     """Return the Debian packages whose programs are not there."""
     there = (postgres_bin() is not None, rabbitmq_server() is not None and epmd() is not None)
     return [package for package, found in zip(PACKAGES, there, strict=True) if not found]
-
-
-def install() -> int:
-    """Install what is missing from Debian, if we may; return apt-get's exit code, or 0 if there is nothing to do."""
-    absent = missing()
-    if not absent:
-        return 0
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print(f"Not installed: {', '.join(absent)}. As root on Debian: apt-get install {' '.join(absent)}")
-        return 0
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", *absent]):
-        code = subprocess.run(["apt-get", *command], env=environment, check=False).returncode
-        if code:
-            return code
-    return 0
 
 
 # -- start and stop ----------------------------------------------------------------------------------------------------
@@ -299,7 +284,7 @@ def main() -> int:
         print(*missing())
         return 1 if missing() else 0
     if asked.command == "install":
-        return install()
+        return apt_install(missing())
     if asked.folder is None:
         parser.error("name the folder")
     try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Bytes read from the end of a progress file: the last line is all that is wanted.
 TAIL = 4096
+#: Seconds between two looks at what has taken minutes.
+SELDOM = 5.0
 
 
 class ProcessFailed(CrysgenError):
@@ -98,7 +100,8 @@ def follow(
                 raise ProcessFailed(f"Process {pks} did not end within {timeout:.0f} s; see `crysgen run status`.")
             if on_tick is not None:
                 on_tick()
-            time.sleep(every)
+            waited = time.monotonic() - started
+            time.sleep(max(every, min(waited / 60, SELDOM)))  # each look is a question to the database
     finally:
         line.done()
 
