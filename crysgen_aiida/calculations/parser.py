@@ -48,6 +48,7 @@ class WorkerParser(Parser):
             if stated is not None and stated != node.content_hash:
                 problems.append(f"the output {label} has another content hash than the worker stated")
                 continue
+            node.label = self.node.label  # a job that is called something calls what it makes so
             self.out(label, node)
             self._mark_timeouts(label, node)
         if result is None:

@@ -68,6 +68,7 @@ def train(dataset: str, name: str, recipe: str | None, preset: str | None, proto
         start_from=load(start_from, GeneratorData, "generator") if start_from else None,
         options=options or None,
     )
+    builder.train.train.metadata.label = label
     process = checked(builder)
     click.echo(f"Submitted training {process.pk}; follow it with `crysgen run status {process.pk}`.", err=True)
     if not wait:

@@ -54,7 +54,7 @@ def submit_verb(
             job.spec = orm.Dict(dict(generator["spec"]))
     for name, value in {**(options or {}), **({"threads": threads} if threads else {})}.items():
         setattr(job.metadata.options, name, value)
-    builder.metadata.label = label
+    builder.metadata.label = job.metadata.label = label
     process: ProcessNode = submit(builder)
     return process
 

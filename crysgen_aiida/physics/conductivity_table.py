@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Of natural silicon at 300 K [W/m/K]: C. Y. Ho, R. W. Powell, P. E. Liley, J. Phys. Chem. Ref. Data 1, 279 (1972).
 SILICON = 148.0
 #: What potentials give for it [W/m/K], by method, on meshes of 16^3 points and more: ``benchmarks/kappa.py``.
-MEASURED = {"chgnet-0.3.0": 3.5, "nequix-mp-1-pft": 125.0}
+MEASURED = {"chgnet-0.3.0": 3.5, "nequix-mp-1-pft": 125.0, "sevennet-l3i5": 88.0}
 #: A potential off by more than this factor on silicon is no judge of conductivity.
 FACTOR = 2.0
 

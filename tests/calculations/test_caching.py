@@ -23,8 +23,8 @@ def line(aiida_profile, sixth_generator, salts):
     code = make_code(make_computer("localhost", "core.direct"))
     data = salts.with_metadata(name="cached")
 
-    def go(verb, **inputs):
-        return run_get_node(BY_VERB[verb], code=code, metadata={"options": CPU}, **inputs)[1]
+    def go(verb, label="", **inputs):
+        return run_get_node(BY_VERB[verb], code=code, metadata={"options": CPU, "label": label}, **inputs)[1]
 
     def run(*, cache=True, seed=1, swaps=1, last="decode", **train):
         # equal content is the same input, whichever node holds it
@@ -98,3 +98,11 @@ def test_no_output_holds_a_time_or_a_machine(line):
     assert first.base.caching.compute_hash() == second.base.caching.compute_hash()
     text = json.dumps(first.base.attributes.all)
     assert not any(word in text for word in ("time", "host", "/tmp", "/home"))
+
+
+@pytest.mark.slow
+def test_a_job_that_is_called_something_calls_what_it_makes_so(line):
+    crystals = line.first["prepare"].inputs.crystals
+    job = line.go("prepare", label="mine", crystals=crystals, generator_name="exchange")
+    assert job.outputs.training_set.label == "mine"
+    assert line.first["prepare"].outputs.training_set.label == ""

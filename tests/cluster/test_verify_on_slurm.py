@@ -57,6 +57,7 @@ def values_of(process: Any) -> dict[str, float]:
 
 def jobs_of(process: Any) -> set[str]:
     """Return the scheduler's numbers of the jobs below a process."""
+    print([(j.process_label, j.computer.label, j.get_job_id(), j.base.caching.is_created_from_cache) for j in process.called_descendants if hasattr(j,"get_job_id")])
     return {job.get_job_id() for job in process.called_descendants if hasattr(job, "get_job_id")}
 
 
@@ -71,8 +72,9 @@ def compare(daemon: str, cluster: Any, address: str, folder: Path, engine: Any, 
         found[place] = values_of(process)
         if place != "localhost":
             logged = (Path(cluster.folder) / "slurm" / "slurmctld.log").read_text()
-            assert jobs_of(process)
-            assert all(f"JobId={number} " in logged for number in jobs_of(process))
+            jobs = jobs_of(process)
+            assert jobs
+            assert [number for number in jobs if f"JobId={number} " not in logged] == []
     assert found[LOCAL] == found[SSH] == found["localhost"]
     return found[SSH]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,9 +70,9 @@ class _ResponseStage(VaspStage):
                 self.out(name, found[name])
         return self.doubt(found["results"].get_dict())
 
+    @abstractmethod
     def found(self) -> dict[str, orm.Data]:
         """Return the outputs."""
-        raise NotImplementedError
 
     def doubt(self, results: dict[str, Any]) -> ExitCode | None:
         """Return an exit code if nothing came out."""
