@@ -267,7 +267,7 @@ class ElasticCalculation(PotentialCalculation):
 class KappaCalculation(PotentialCalculation):
     """Compute lattice thermal conductivities of relaxed crystals; a row that cannot have one says why."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "kappa"
     SPEC = KappaSpec
     PARAMETERS: ClassVar = {
