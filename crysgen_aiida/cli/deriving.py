@@ -35,7 +35,9 @@ def derive(verb: str, node: Any, parameters: Mapping[str, Any] | None, *, what: 
     from crysgen_aiida.cli.submit import sentence, submit_verb
 
     try:
-        process = submit_verb(verb, {"crystals": node}, parameters, threads=threads, options=site, code=code, label=label)
+        process = submit_verb(
+            verb, {"crystals": node}, parameters, threads=threads, options=site, code=code, label=label
+        )
     except ValueError as error:
         raise click.ClickException(sentence(str(error))) from error
     click.echo(f"Submitted {what} {process.pk}; follow them with `crysgen run status {process.pk}`.", err=True)

@@ -186,8 +186,6 @@ def _builder(crystals: Any, rows: list[int], plan: Sequence[Step], gates: Mappin
              site_name: str | None, concurrent: int) -> Any:  # fmt: skip
     from aiida import orm
 
-    from crysgen_aiida.cli.setup import default_code
-    from crysgen_aiida.engines.contract import get_engine
     from crysgen_aiida.engines.site import load_site
     from crysgen_aiida.workchains.verify.chain import VerifyWorkChain
 
@@ -201,15 +199,11 @@ def _builder(crystals: Any, rows: list[int], plan: Sequence[Step], gates: Mappin
     families: dict[str, Any] = {}
     for step in plan:
         options.setdefault(step.engine, {})[step.stage] = site.options(step.engine, step.stage)
-        if get_engine(step.engine).batched:
-            builder.code = default_code()
-            continue
         codes.setdefault(step.engine, {}).update(site.codes(step.engine, step.stage))
         family = site.pseudo_family(step.engine)
         if family:
             families[step.engine] = orm.Str(family)
-    if codes:
-        builder.codes = codes
+    builder.codes = codes
     if families:
         builder.pseudo_families = families
     builder.options = options

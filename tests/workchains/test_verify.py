@@ -109,7 +109,8 @@ def test_the_index_takes_the_results_up(verified):
         ({"plan": [{"stage": "bands", "engine": "toy", "colour": 1}]}, "may name settings"),
         ({"gates": {"min_gapp": 1.0}}, "did you mean min_gap"),
         ({"gates": {"phonon_stable": 0.3}}, "true or false"),
-        ({"plan": [{"stage": "hull", "engine": "potential"}], "real": True}, "give `code`"),
+        ({"plan": [{"stage": "hull", "engine": "potential"}], "real": True}, "give `reference`"),
+        ({"plan": [{"stage": "phonon", "engine": "potential", "potential": "chgnet"}], "real": True}, "codes worker"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(aiida_profile, request, changed, why):

@@ -139,6 +139,9 @@ class VerifyWorkChain(SubmitOnce, WorkChain):
 
     # -- steps of the worker: all candidates in one job ------------------------------------------------------------
 
+    def _worker(self, step: Step) -> orm.AbstractCode:
+        return self.inputs.codes[step.engine]["worker"]
+
     def _start_set(self, step: Step) -> Any:
         alive = self._alive()
         held = self._set_for(step, alive)
@@ -149,7 +152,7 @@ class VerifyWorkChain(SubmitOnce, WorkChain):
         chain = BY_VERB[verb]
         builder: Any = chain.get_builder()
         job = builder[verb]
-        job.code, job.seed, job.crystals = self.inputs.code, self.inputs.seed, node
+        job.code, job.seed, job.crystals = self._worker(step), self.inputs.seed, node
         if verb == "screen":
             job.reference = self.inputs.reference
             job.parameters = orm.Dict(dict(step.settings))
@@ -246,7 +249,7 @@ class VerifyWorkChain(SubmitOnce, WorkChain):
         builder: Any = chain.get_builder()
         label = f"r{row}_mesh_bands"
         builder.transport.bands = bands_to_transport(**held, metadata={"call_link_label": label})  # type: ignore[call-arg]
-        builder.transport.code, builder.transport.seed = self.inputs.code, self.inputs.seed
+        builder.transport.code, builder.transport.seed = self._worker(step), self.inputs.seed
         builder.transport.parameters = orm.Dict({"transport": dict(step.settings)})
         builder.transport.metadata.options = self._options(step.engine, step.stage)
         builder.metadata.call_link_label = f"r{row}_{step.key}"

@@ -33,7 +33,6 @@ def define_inputs(spec: Any) -> None:
         validator=_validate_gates,
         help="When a candidate goes no further.",
     )
-    spec.input("code", valid_type=orm.AbstractCode, required=False, help="The worker, for steps of potentials.")
     spec.input("reference", valid_type=ReferenceEnergiesData, required=False, help="For the stage hull.")
     spec.input_namespace("codes", dynamic=True, required=False, help="Codes by engine, then by role.")
     spec.input_namespace(
@@ -98,14 +97,12 @@ def _validate_together(inputs: Any, _: Any) -> str | None:
     beyond = [row for row in inputs["rows"].get_list() if row >= n]
     if beyond:
         return f"the set has rows 0 to {n - 1}, not {beyond}."
-    if any(get_engine(step.engine).batched for step in steps) and "code" not in inputs:
-        return "the plan has steps of the worker: give `code`."
     if any(step.stage == "hull" for step in steps) and "reference" not in inputs:
         return "the plan has the stage hull: give `reference`, what energies are judged against."
     for step in steps:
         info = get_engine(step.engine)
         given = inputs.get("codes", {}).get(step.engine, {})
-        lacking = [] if info.batched else sorted(set(info.stage(step.stage).codes) - set(given))
+        lacking = sorted(set(info.stage(step.stage).codes) - set(given))
         if lacking:
             needed = ", ".join(lacking)
             return f"the stage {step.stage} of {step.engine} needs the codes {needed}: give codes.{step.engine}."
