@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.errors import BadInput, BadJob, CrysgenError
-from crysgen_aiida.crystals.table import PackedTable, ReferenceSet
+from crysgen_aiida.crystals.table import PackedTable, PropertyTable, ReferenceSet
 from crysgen_aiida.generators.contract import Generator, GeneratorInfo, build_spec, get_generator
 from crysgen_aiida.worker.inputs import Inputs
 from crysgen_aiida.worker.job import Job
+from crysgen_aiida.worker.run import WorkerRun
 
 T = TypeVar("T", bound=PackedTable)
 
@@ -48,6 +49,23 @@ def potential_name(job: Job) -> str:
             f"The parameter 'potential' of {job.verb.name} must be {{\"name\": …}} with the name of a potential only."
         )
     return name
+
+
+def of_potential(
+    job: Job, inputs: Inputs, run: WorkerRun, compute: Callable[..., PropertyTable], settings: type, what: str
+) -> dict[str, PropertyTable]:
+    """Return the table that ``compute`` makes of the job's crystals with its potential, one row a crystal.
+
+    :param settings: the frozen dataclass of the verb's settings, which the job has under the name of the verb.
+    :param what: the table holds, for errors.
+    :raises BadJob: if the potential is not named.
+    """
+    crystals = inputs.crystals("crystals")
+    name = job.verb.name
+    spec = make_settings(settings, job.parameters[name], f"{name}.")
+    table = compute(crystals, potential=potential_name(job), spec=spec, run=run)
+    expect_rows(table, len(crystals), what)
+    return {"table": with_parents(table, "crystals")}
 
 
 def known_formulas(inputs: Inputs) -> dict[str, frozenset[str]]:
