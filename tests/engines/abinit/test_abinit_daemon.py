@@ -61,7 +61,8 @@ def test_zincblende_aln_has_the_piezoelectric_constant_of_a_run_by_hand(verify, 
 
 
 def test_a_metal_is_refused_before_the_response(verify):
-    crystal = Structure(Lattice([[0, 1.93, 1.93], [1.93, 0, 1.93], [1.93, 1.93, 0]]), ["Si"], [[0, 0, 0]])
+    close_packed = Lattice.hexagonal(2.7, 4.4)
+    crystal = Structure(close_packed, ["Si", "Si"], [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]])
     node = verify(crystal, ecut=8, kpoints=[2, 2, 2])
     assert node.exit_status == 500
     assert "it is a metal" in node.exit_message

@@ -103,7 +103,8 @@ def overlapping():
     [
         (overlapping(), "overlap"),
         (Structure(Lattice.cubic(4), ["Al", "Xe"], [[0, 0, 0], [0.5] * 3]), "no pseudopotential for Xe"),
-        (Structure(Lattice.cubic(2.9), ["Al"], [[0, 0, 0]]), "3 valence electrons"),
+        (Structure(Lattice.cubic(2.9), ["Al"], [[0, 0, 0]]), "one atom in its cell"),
+        (Structure(Lattice.cubic(4), ["Al"] * 3, [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5]]), "9 valence electrons"),
     ],
 )
 def test_the_stage_refuses_what_it_cannot_compute(codes, family, crystal, why):
