@@ -36,16 +36,12 @@ def silicon(daemon: str) -> str:
     return f"{CrystalSetData(crystals).store().uuid}:0"
 
 
-def verified(daemon: str, address: str, site: Path, words: list[str]) -> Any:
-    """Verify a crystal on a site as a user would, and return the process."""
+def submitted(daemon: str, address: str, site: Path, words: list[str]) -> Any:
+    """Start to verify a crystal on a site as a user would, and return the process."""
     from aiida import orm
-    from aiida_fixtures import wait_for
 
     told = crysgen(daemon, "verify", address, *words, "--site", str(site), "--no-wait", "--format", "json")
-    process = orm.load_node(json.loads(told[told.index("[") : told.rindex("]") + 1])[0]["uuid"])
-    wait_for([process], timeout=600)
-    assert process.is_finished_ok, process.exit_message
-    return process
+    return orm.load_node(json.loads(told[told.index("[") : told.rindex("]") + 1])[0]["uuid"])
 
 
 def values_of(process: Any) -> dict[str, float]:
@@ -62,18 +58,22 @@ def jobs_of(process: Any) -> set[str]:
 
 def compare(daemon: str, cluster: Any, address: str, folder: Path, engine: Any, words: list[str]) -> dict[str, float]:
     """Verify on every place; all values must be the same, and the jobs on Slurm must have been Slurm's."""
-    found = {}
+    from aiida_fixtures import wait_for
+
+    processes = {}
     for place in PLACES:
         site = folder / f"{place}.yaml"
         options = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "max_wallclock_seconds": 600}
         site.write_text(yaml.safe_dump({"options": options, "engines": engine(place)}))
-        process = verified(daemon, address, site, words)
-        found[place] = values_of(process)
-        if place != "localhost":
-            logged = (Path(cluster.folder) / "slurm" / "slurmctld.log").read_text()
-            jobs = jobs_of(process)
-            assert jobs
-            assert [number for number in jobs if f"JobId={number} " not in logged] == []
+        processes[place] = submitted(daemon, address, site, words)
+    wait_for(list(processes.values()), timeout=600)
+    assert all(process.is_finished_ok for process in processes.values())
+    logged = (Path(cluster.folder) / "slurm" / "slurmctld.log").read_text()
+    for place in (LOCAL, SSH):
+        jobs = jobs_of(processes[place])
+        assert jobs
+        assert [number for number in jobs if f"JobId={number} " not in logged] == []
+    found = {place: values_of(process) for place, process in processes.items()}
     assert found[LOCAL] == found[SSH] == found["localhost"]
     return found[SSH]
 
