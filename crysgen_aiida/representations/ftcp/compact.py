@@ -179,7 +179,7 @@ def _held(crystals: CrystalSet, max_sites: int) -> _Held:
     coords, n_coords = _padded(crystals.arrow["frac_coords"].combine_chunks(), 3 * max_sites)
     hand = np.where(np.linalg.det(np.nan_to_num(lattices)) < 0, -1.0, 1.0)[:, None, None]
     coords = wrapped(hand * coords.reshape(-1, max_sites, 3))
-    return _Held(hand * lattices, numbers.astype(np.int16), coords, n_atoms, n_coords)
+    return _Held(hand * lattices, np.nan_to_num(numbers).astype(np.int16), coords, n_atoms, n_coords)
 
 
 def wrapped(coords: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

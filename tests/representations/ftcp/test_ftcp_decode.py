@@ -159,6 +159,7 @@ def test_every_design_that_is_no_crystal_says_why() -> None:
         (broken[4], "Atoms overlap: two are nearer than 0.5 A."),
         (one_row(spec, [11, 17, 0], [None, None]), "No site is occupied: every score is below 0.05."),
         (one_row(spec, [11, 17, 0], [0, 2]), "names no element"),
+        (one_row(spec, [11, 17, 200], [0, 2]), "names no element"),
         (one_row(spec, [11, 17, 0], [0, 1], [5, 5, 5, 60, 60, 121]), "The angles make no cell."),
         (one_row(spec, [11, 17, 0], [0, 1], [5, 5, 5, 180, 90, 90]), "The angles make no cell."),
         (one_row(spec, [11, 17, 0], [0, 1], [5, 5, 5, 0, 90, 90]), "The angles make no cell."),

@@ -290,6 +290,15 @@ def test_columns_of_another_spec_are_refused() -> None:
         matrices(compact, FtcpSpec())
 
 
+def test_a_part_of_a_set_is_read_as_the_whole() -> None:
+    whole = made.packed(made.calcite(), None, made.perovskite(), made.cesium_chloride(), made.hydride())
+    spec = FtcpSpec(max_sites=30)
+    compact, reasons = compact_of(whole, spec)
+    part, of_part = compact_of(whole.slice(range(1, 4)), spec)
+    assert of_part == reasons[1:4]
+    assert np.array_equal(matrices(part, spec), matrices(compact, spec)[1:4])
+
+
 def test_an_empty_set_is_no_special_case() -> None:
     compact, reasons = compact_of(made.packed(), FtcpSpec())
     assert reasons == []
