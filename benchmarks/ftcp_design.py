@@ -1,0 +1,290 @@
+"""Crystals designed for a formation energy: FTCP against random rows of the data, random points and substitution.
+
+    python benchmarks/ftcp_design.py CHECKPOINT --data SET --home DIR                  20 designs a target: minutes
+    python benchmarks/ftcp_design.py CHECKPOINT --data SET --home DIR --full           200 designs a target
+    python benchmarks/ftcp_design.py CHECKPOINT --data SET --home DIR --full --json FILE
+
+SET is the crystal set (Parquet) that the model was trained on. Everything is kept in DIR: repeated, the command goes on
+where it was.
+
+The four stages are those of Z. Ren et al., Matter 5, 314 (2022). Stage 1 asks for -0.5, -0.3, -0.6 and -0.7 eV/atom.
+Stage 2 designs: points are drawn, decoded and read; a design leaves the stage if it is a crystal whose reduced formula
+is neither in the data nor that of an earlier design. Stage 3 relaxes with CHGNet; stage 4 takes the formation energy
+against elements of the same potential. A *success* is a relaxed crystal within 0.06 eV/atom of the target; the
+denominator is all designs that left stage 2. The arms differ in stage 2 alone and have the same number of designs:
+
+* ``lp``: local perturbation of the training points nearest to the target, predicted within the tolerance;
+* ``unfiltered``: the same without a look at the prediction;
+* ``random``: local perturbation of training points drawn at random, with the same scale;
+* ``substitution``: elements exchanged in crystals of the training set near the target.
+
+The random success rate is the share of rows of the data that, relaxed and judged in the same way, lie within the
+tolerance. The improvement is success / random - 1, its interval that of a ratio of two shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from mattergpt import figure, share
+from mattergpt_results import print_table, ratio, starter_reference
+
+from crysgen_aiida.crystals.crystal_set import CrystalSet
+from crysgen_aiida.crystals.files import write_text
+from crysgen_aiida.crystals.matching import rms_distance
+from crysgen_aiida.crystals.run import InProcess
+from crysgen_aiida.crystals.table import SequenceSet
+from crysgen_aiida.generators.contract import get_generator
+from crysgen_aiida.physics.reference import e_above_reference
+from crysgen_aiida.physics.relaxation import RelaxSpec, relax_set
+
+ASKED = "formation_energy_per_atom"
+TARGETS = (-0.5, -0.3, -0.6, -0.7)  # [eV/atom]
+TOLERANCE = 0.06  # [eV/atom]
+#: Draws for each design that is wanted: stage 2 takes the first that leave it.
+DRAWS = 20
+RELAX = RelaxSpec(max_steps=300, optimizer="lbfgs")
+FILTER = {"filter": True, "tolerances": [f"{ASKED}:{TOLERANCE}"]}
+#: name -> (generator, whether it is asked for the target, settings of sampling)
+ARMS: dict[str, tuple[str, bool, dict[str, Any]]] = {
+    "lp": ("ftcp", True, FILTER),
+    "unfiltered": ("ftcp", True, {}),
+    "random": ("ftcp", False, {}),
+    "substitution": ("substitution", True, {"bandwidth": 0.1}),
+}
+BARS = {"lp, pooled: improvement over random": 132.0}
+
+
+class Study:
+    """Designs of one checkpoint, kept in a folder.
+
+    :param data: what the model was trained on.
+    :param n: designs a target and arm.
+    :param rows: rows of the data for the random success rate.
+    """
+
+    def __init__(self, checkpoint: Path, data: CrystalSet, home: Path, n: int, rows: int, seed: int) -> None:
+        self.checkpoint, self.data, self.home = checkpoint, data, home
+        self.n, self.rows, self.seed = n, rows, seed
+
+    def kept(self, name: str, compute: Callable[[InProcess], CrystalSet]) -> CrystalSet:
+        """Return a set from the folder, computed if it is not there."""
+        path = self.home / f"{name}.parquet"
+        if not path.exists():
+            folder = self.home / name
+            folder.mkdir(parents=True, exist_ok=True)
+            compute(InProcess(folder=folder, on_progress=_tell(name))).write(path)
+        return CrystalSet.read(path)
+
+    @cached_property
+    def spec(self) -> Any:
+        """The settings the model was trained with."""
+        config = json.loads((self.checkpoint / "config.json").read_text())
+        return get_generator("ftcp").make_spec(config["spec"])
+
+    @cached_property
+    def learned(self) -> CrystalSet:
+        """The rows of the data that the model could learn from."""
+        why = get_generator("ftcp").load().prepare(self.data, self.spec, seed=self.seed, run=InProcess())
+        rows = [row for row, ok in zip(why.column("parent_row"), why.ok, strict=True) if ok]
+        return self.data.take(rows)
+
+    @cached_property
+    def prototypes(self) -> Path:
+        """The checkpoint of element substitution, made of the same rows."""
+        info = get_generator("substitution")
+        spec = info.make_spec({"data": {"conditions": [ASKED]}})
+        folder = self.home / "substitution"
+        folder.mkdir(parents=True, exist_ok=True)
+        run = InProcess(folder=folder)
+        generator = info.load()
+        return generator.train(generator.prepare(self.learned, spec, seed=1, run=run), spec, seed=1, run=run)
+
+    def drawn(self, arm: str, target: float) -> SequenceSet:
+        """Return what stage 2 draws, before anything is left out."""
+        name, heeds, sampling = ARMS[arm]
+        checkpoint = self.checkpoint if name == "ftcp" else self.prototypes
+        info = get_generator(name)
+        overrides: dict[str, Any] = {"sampling": sampling}
+        if arm == "random":  # the scale of the arm it is a control of
+            overrides["sampling"] = {"scale": self.drawn("unfiltered", target).metadata["ftcp_scale"]}
+        spec = info.make_spec(overrides)
+        path = self.home / f"{arm} {target:g} drawn.parquet"
+        if not path.exists():
+            conditions = {ASKED: target} if heeds else {}
+            run = InProcess(on_progress=_tell(f"{arm} {target:g}"))
+            info.load().sample(checkpoint, DRAWS * self.n, conditions, spec, seed=self.seed, run=run).write(path)
+        return SequenceSet.read(path)
+
+    def decoded(self, arm: str, target: float) -> CrystalSet:
+        """Return the crystals of what was drawn, row for row."""
+        info = get_generator(ARMS[arm][0])
+        spec = self.spec if info.name == "ftcp" else info.make_spec({})
+        drawn = self.drawn(arm, target)
+        return self.kept(
+            f"{arm} {target:g} decoded", lambda run: info.load().decode(drawn, spec, seed=self.seed, run=run)
+        )
+
+    def stage2(self, arm: str, target: float) -> tuple[CrystalSet, dict[str, int]]:
+        """Return the first designs that leave stage 2, and how many were looked at and left out for what."""
+        crystals = self.decoded(arm, target)
+        known = {f for f in self.data.column("reduced_formula") if f}
+        funnel = {"drawn": 0, "no crystal": 0, "formula in the data": 0, "formula of an earlier design": 0}
+        seen: set[str] = set()
+        rows: list[int] = []
+        for row, (ok, formula) in enumerate(zip(crystals.ok, crystals.column("reduced_formula"), strict=True)):
+            if len(rows) == self.n:
+                break
+            funnel["drawn"] += 1
+            if not ok:
+                funnel["no crystal"] += 1
+            elif formula in known:
+                funnel["formula in the data"] += 1
+            elif formula in seen:
+                funnel["formula of an earlier design"] += 1
+            else:
+                seen.add(formula)
+                rows.append(row)
+        return crystals.take(rows), funnel
+
+    def relaxed(self, arm: str, target: float) -> CrystalSet:
+        """Return the designs after stage 3, row for row."""
+        designs, _ = self.stage2(arm, target)
+        name = f"{arm} {target:g} relaxed {len(designs)}"
+        return self.kept(name, lambda run: relax_set(designs, potential="chgnet", spec=RELAX, run=run))
+
+    def relaxed_data(self) -> CrystalSet:
+        """Return some rows the model learned from, drawn by the seed, relaxed in the same way."""
+        chosen = np.random.default_rng(self.seed).permutation(len(self.learned))[: self.rows]
+        some = self.learned.take(sorted(chosen.tolist()))
+        return self.kept(
+            f"data relaxed {len(some)}", lambda run: relax_set(some, potential="chgnet", spec=RELAX, run=run)
+        )
+
+
+def _tell(name: str) -> Callable[[str, int, int, dict[str, Any]], None]:
+    def tell(stage: str, done: int, total: int, _: dict[str, Any]) -> None:
+        if done % 50 == 0 or done == total:
+            print(f"    {name}: {stage} {done}/{total}", flush=True)
+
+    return tell
+
+
+def judged(crystals: CrystalSet) -> dict[str, np.ndarray]:
+    """Return, for relaxed crystals, the values of the reference as arrays, NaN where there is none."""
+    columns = {f.name: v for f, v in e_above_reference(crystals, starter_reference()).items()}
+    converged = np.array([v is True for v in crystals.column("converged")])
+    found = {"relaxed": crystals.ok & converged}
+    for name in (ASKED, "e_above_reference"):
+        found[name] = np.array([np.nan if v is None else v for v in columns[name]], dtype=float)
+    return found
+
+
+def successes(found: dict[str, np.ndarray], target: float) -> np.ndarray:
+    """Return which relaxed crystals have the formation energy that was asked for."""
+    return found["relaxed"] & (np.abs(found[ASKED] - target) <= TOLERANCE)
+
+
+def moved(designs: CrystalSet, relaxed: CrystalSet) -> np.ndarray:
+    """Return how far atoms moved, root mean square [A], NaN where no match of the two is found."""
+    found = []
+    for row, ok in enumerate(relaxed.ok):
+        distance = rms_distance(designs.structure(row), relaxed.structure(row)) if ok else None
+        found.append(np.nan if distance is None else distance)
+    return np.array(found)
+
+
+def study(work: Study) -> dict[str, Any]:
+    """Return all figures."""
+    table: dict[str, Any] = {}
+
+    def add(figures: dict[str, Any]) -> None:
+        table.update(figures)
+        print_table(complete(figures))
+
+    data = judged(work.relaxed_data())
+    random = {t: share(int(successes(data, t).sum()), len(data["relaxed"])) for t in TARGETS}
+    add({f"data, {t:g}: random success": entry for t, entry in random.items()})
+    for arm in ARMS:
+        hits, total, stable, coming, distances = 0, 0, 0, 0.0, []
+        for t in TARGETS:
+            designs, funnel = work.stage2(arm, t)
+            relaxed = work.relaxed(arm, t)
+            found = judged(relaxed)
+            won, n = int(successes(found, t).sum()), len(designs)
+            add(
+                {
+                    f"{arm}, {t:g}: {name}": figure(count, "draws") for name, count in funnel.items()
+                }
+                | {
+                    f"{arm}, {t:g}: validity": share(int(found["relaxed"].sum()), n),
+                    f"{arm}, {t:g}: success": share(won, n),
+                    f"{arm}, {t:g}: median formation energy": figure(np.nanmedian(found[ASKED]), "eV/atom"),
+                    f"{arm}, {t:g}: improvement over random": improvement(share(won, n), random[t]),
+                }
+            )  # fmt: skip
+            hits, total = hits + won, total + n
+            coming += n * random[t]["numerator"] / random[t]["denominator"]
+            stable += int((found["relaxed"] & (found["e_above_reference"] <= 0)).sum())
+            distances.append(moved(designs, relaxed))
+        size = random[TARGETS[0]]["denominator"]
+        pool = share(round(coming / total * size * len(TARGETS)), size * len(TARGETS))
+        far = np.concatenate(distances)
+        add(
+            {
+                f"{arm}, pooled: success": share(hits, total),
+                f"{arm}, pooled: random success": pool,
+                f"{arm}, pooled: improvement over random": improvement(share(hits, total), pool),
+                f"{arm}, pooled: on or below the reference": share(stable, total),
+                f"{arm}, pooled: moved in relaxation, median": figure(np.nanmedian(far), "A"),
+                f"{arm}, pooled: relaxed to another structure": share(int(np.isnan(far).sum()), total),
+            }
+        )
+    return complete(table)
+
+
+def improvement(success: dict[str, Any], random: dict[str, Any]) -> dict[str, Any]:
+    """Return success / random - 1 in percent, with the interval of the ratio."""
+    found = ratio(success, random)
+    low, high = found["interval"]
+    return figure(100 * (found["value"] - 1), "%", (100 * (low - 1), 100 * (high - 1)))
+
+
+def complete(table: dict[str, Any]) -> dict[str, Any]:
+    """Return figures with their bars."""
+    for name, entry in table.items():
+        entry["bar"] = BARS.get(name)
+        entry["met"] = None if entry["bar"] is None else bool(entry["value"] >= entry["bar"])
+    return table
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="crystal set (Parquet) the model was trained on")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--full", action="store_true", help="200 designs a target and 1,000 rows of the data")
+    parser.add_argument("--n", type=int, help="designs a target and arm")
+    parser.add_argument("--rows", type=int, help="rows of the data")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    asked.home.mkdir(parents=True, exist_ok=True)
+    n, rows = asked.n or (200 if asked.full else 20), asked.rows or (1000 if asked.full else 50)
+    table = study(Study(asked.checkpoint, CrystalSet.read(asked.data), asked.home, n, rows, asked.seed))
+    if asked.json:
+        write_text(asked.json, json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
