@@ -172,6 +172,37 @@ def curve(generators: tuple[str, ...], output: Path | None, overwrite: bool, by:
         emit([row for training in trainings for row in training.rows()], fmt or "table", columns=COLUMNS)
 
 
+@generator.command("latent")
+@click.argument("generator_id", metavar="GENERATOR")
+@click.option("--property", "name", metavar="NAME", help="Learned property to show; the first by default.")
+@click.option(
+    "--of",
+    type=click.Choice(["label", "predicted"]),
+    default="label",
+    show_default=True,
+    help="Its values: those of the data, or what the model reads.",
+)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw into this file, .svg or .png.")
+@overwrite_option
+@format_option
+def latent(generator_id: str, name: str | None, of: str, output: Path | None, overwrite: bool, fmt: str) -> None:
+    """Show along which dimensions of a latent space a property changes most; draw the training rows in two of them.
+
+    GENERATOR is a pk, uuid or label, or the folder of a checkpoint. A change is in standard deviations of the property
+    for one of the points along that dimension.
+    """
+    from crysgen_aiida.cli.latent import COLUMNS, find_latent, latent_figure, rows, values_of
+
+    if output is not None:
+        check_output(output, overwrite)
+    points = find_latent(generator_id)
+    name, values = values_of(points, name, of)
+    if output is not None:
+        write_picture(output, latent_figure(points, name, of, values), f"Latent space of {generator_id} by {name}")
+        click.echo(f"Wrote {output}.", err=True)
+    emit(rows(points, name, of, values), fmt, columns=COLUMNS)
+
+
 @generator.command("lineage")
 @click.argument("generator_id", metavar="GENERATOR")
 @click.option("--seed", type=click.IntRange(0), help="Only what was sampled with this seed.")

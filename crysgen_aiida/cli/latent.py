@@ -1,0 +1,87 @@
+"""The latent space of a generator as a picture: two of its dimensions, coloured by a property."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from crysgen_aiida.cli.pictures import plain_style
+from crysgen_aiida.crystals.properties import get_property
+from crysgen_aiida.generators.latent_points import LatentPoints, read_latent_points, steepest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Columns of the table of dimensions.
+COLUMNS = ("property", "of", "points", "dimension", "change")
+#: Share of the points at each end whose colour is that of the end: a few extremes would leave all others one colour.
+ENDS = 0.01
+
+
+def find_latent(text: str) -> LatentPoints:
+    """Return the latent space of a generator of the profile, or of a checkpoint folder.
+
+    :raises ImpossibleRequest: if it has none.
+    """
+    folder = Path(text)
+    if (folder / "weights.safetensors").is_file():
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return read_latent_points((folder / "weights.safetensors").read_bytes(), config)
+    from crysgen_aiida.cli.nodes import load
+    from crysgen_aiida.cli.profiles import open_profile
+    from crysgen_aiida.data.generator import GeneratorData
+
+    open_profile()
+    node: GeneratorData = load(text, GeneratorData, "generator (nor a folder with a checkpoint)")
+    held = node.base.repository
+    config = json.loads(held.get_object_content("config.json", mode="r"))
+    return read_latent_points(held.get_object_content("weights.safetensors", mode="rb"), config)
+
+
+def values_of(points: LatentPoints, name: str | None, of: str) -> tuple[str, np.ndarray]:
+    """Return the name of a property the model has learned, the first by default, and its values.
+
+    :param of: ``label`` or ``predicted``.
+    :raises click.ClickException: if the model has not learned it.
+    """
+    known: Mapping[str, np.ndarray] = points.labels if of == "label" else points.predicted
+    if not known or (name is not None and name not in known):
+        raise click.ClickException(
+            f"The model has learned {', '.join(known) or 'no property'}" + (f", not {name}." if name else ".")
+        )
+    name = name or next(iter(known))
+    return name, known[name]
+
+
+def rows(points: LatentPoints, name: str, of: str, values: np.ndarray, most: int = 10) -> list[dict[str, Any]]:
+    """Return the dimensions along which a property changes most, a record each."""
+    order, changes = steepest(points.means, values)
+    n = int(np.isfinite(values).sum())
+    return [
+        {"property": name, "of": of, "points": n, "dimension": d, "change": float(changes[d])} for d in order[:most]
+    ]
+
+
+@plain_style()
+def latent_figure(points: LatentPoints, name: str, of: str, values: np.ndarray) -> Figure:
+    """Return the points in the two dimensions along which a property changes most."""
+    from matplotlib.figure import Figure
+
+    (first, second, *_), _ = steepest(points.means, values)
+    known = np.isfinite(values)
+    low, high = np.quantile(values[known], [ENDS, 1 - ENDS])
+    unit = get_property(name).unit
+    figure = Figure(figsize=(7, 5.6), layout="constrained")
+    axes = figure.add_subplot(xlabel=f"dimension {first}", ylabel=f"dimension {second}")
+    shared: Any = {"s": 6, "linewidths": 0, "rasterized": True}
+    x, y = points.means[:, first], points.means[:, second]
+    axes.scatter(x[~known], y[~known], color="0.85", **shared)
+    drawn = axes.scatter(x[known], y[known], c=values[known], cmap="viridis", vmin=low, vmax=high, **shared)
+    label = f"{name} ({of})" + (f" [{unit}]" if unit else "")
+    figure.colorbar(drawn, ax=axes, label=label, extend="both")
+    return figure

@@ -1,0 +1,61 @@
+"""``crysgen generator latent``: a table of dimensions and a picture of the training rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from crysgen_aiida.cli.root import crysgen
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A folder with the latent space of a model that has learned one property in dimension 2, another nowhere."""
+    rng = np.random.default_rng(2)
+    means = rng.standard_normal((80, 4)).astype(np.float32)
+    energies = 5 * means[:, 2] + 0.1 * means[:, 0]
+    labels = np.array(list(zip(energies, rng.standard_normal(80), strict=True)), dtype=np.float64)
+    labels[:7, 0] = np.nan
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tensors = {"means": means, "labels": labels, "predicted": labels * 2, "held_out": np.zeros(80, np.uint8)}
+    save_file(
+        {f"latent.{name}": np.ascontiguousarray(a) for name, a in tensors.items()}, folder / "weights.safetensors"
+    )
+    names = ["formation_energy_per_atom", "band_gap"]
+    (folder / "config.json").write_text(json.dumps({"generator": "ftcp", "condition_order": names}))
+    return folder
+
+
+def run(*words: object, code: int = 0) -> str:
+    done = CliRunner().invoke(crysgen, ["generator", "latent", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_dimensions_come_by_how_much_the_property_changes(checkpoint):
+    rows = json.loads(run(checkpoint, "--format", "json"))
+    assert [rows[0]["dimension"], rows[1]["dimension"]] == [2, 0]
+    assert rows[0]["points"] == 73
+    assert rows[0]["change"] == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_the_picture_is_drawn(checkpoint, tmp_path, ending):
+    picture = tmp_path / f"latent.{ending}"
+    run(checkpoint, "--output", picture)
+    assert picture.stat().st_size > 5000
+    if ending == "svg":
+        text = picture.read_text()
+        assert "dimension 2" in text
+        assert "formation_energy_per_atom (label) [eV/atom]" in text
+    assert "exists already" in run(checkpoint, "--output", picture, code=1)
+
+
+def test_what_was_not_learned_is_refused(checkpoint):
+    assert "not piezo_max" in run(checkpoint, "--property", "piezo_max", code=1)
