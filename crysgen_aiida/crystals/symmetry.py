@@ -87,6 +87,17 @@ def cell_symmetry(
     return Symmetry(int(dataset.number), str(dataset.international), str(dataset.pointgroup), symprec)
 
 
+def equivalent_sites(
+    lattice: npt.ArrayLike, frac_coords: npt.ArrayLike, numbers: npt.ArrayLike, symprec: float = 0.01
+) -> npt.NDArray[np.int64]:
+    """Return a label for each site (n,), equal for those that the space group maps onto each other.
+
+    Arguments and errors as in :func:`cell_symmetry`.
+    """
+    dataset = _spglib_call(spglib.get_symmetry_dataset, _cell(lattice, frac_coords, numbers), symprec)
+    return np.asarray(dataset.equivalent_atoms, dtype=np.int64)
+
+
 def symmetry(structure: Structure, symprec: float = 0.01) -> Symmetry:
     """Return the symmetry of a structure; see :func:`cell_symmetry`."""
     return cell_symmetry(structure.lattice.matrix, structure.frac_coords, _numbers(structure), symprec)
