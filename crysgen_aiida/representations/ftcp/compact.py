@@ -41,7 +41,9 @@ class Compact:
     Rows without a crystal hold zeros.
     """
 
-    numbers: npt.NDArray[np.int16]  #: (n, max_elements) atomic number of each element column, 0 for none
+    numbers: npt.NDArray[
+        np.int16
+    ]  #: (n, max_elements) atomic number of each element column, 0 for none, -1 for no finite score
     lattices: npt.NDArray[np.float64]  #: (n, 6) a, b, c [A], alpha, beta, gamma [degrees]
     coords: npt.NDArray[np.float64]  #: (n, max_sites, 3) fractional coordinates
     #: (n, max_sites, max_elements) one-hot of the element column of each site, zeros for none; from a network, scores
