@@ -152,13 +152,6 @@ def read_training_data(
 
 
 def fit_scaler(compact: Compact, spec: FtcpSpec) -> RowScaler:
-    """Return the scaler of some crystals, whose matrices need not fit into memory together.
-
-    The extremes of all are those of the extremes of each part, so a matrix of least and one of greatest values a part
-    say it all.
-    """
-    extremes = []
-    for start in range(0, len(compact), _CHUNK):
-        made = matrices(compact.take(slice(start, start + _CHUNK)), spec)
-        extremes += [made.min(axis=0), made.max(axis=0)]
-    return RowScaler.fit(np.stack(extremes))
+    """Return the scaler of some crystals, whose matrices need not fit into memory together."""
+    chunks = (slice(start, start + _CHUNK) for start in range(0, len(compact), _CHUNK))
+    return RowScaler.fit_parts(matrices(compact.take(chunk), spec) for chunk in chunks)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.crystal_set import CrystalSet
@@ -143,7 +144,7 @@ def _check_filter(held: Checkpoint, targets: dict[str, list[float]], spec: Sampl
 
 
 def _pack(sampler: Sampler, rows: range, designs: Designs) -> SequenceSet:
-    held, n = sampler.held, len(rows)
+    held = sampler.held
     space = held.space
     ok = designs.accepted
     reason = f"None of {sampler.spec.attempts} draws was predicted to be what is asked for."
@@ -151,10 +152,10 @@ def _pack(sampler: Sampler, rows: range, designs: Designs) -> SequenceSet:
         [int(space.rows[p]) if p != NOWHERE else None for p in designs.points[:, i].tolist()] for i in (0, 1)
     )
     latents = pa.array(list(designs.latents), type=pa.list_(pa.float32()))
+    payload = {"latent": latents, **designs.compact.to_columns()}
     table = pa.table(
         {
-            **designs.compact.to_columns(),
-            "latent": latents if n else pa.array([], type=pa.list_(pa.float32())),
+            **{name: pc.if_else(pa.array(ok, type=pa.bool_()), array, None) for name, array in payload.items()},
             "training_row": pa.array(first, type=pa.int64()),
             "second_training_row": pa.array(second, type=pa.int64()),
             "training_formula": pa.array(
@@ -163,7 +164,7 @@ def _pack(sampler: Sampler, rows: range, designs: Designs) -> SequenceSet:
             "attempts": pa.array(designs.attempts, type=pa.int32()),
             "status": pa.array([schema.STATUS_OK if good else schema.STATUS_FAILED for good in ok], type=pa.string()),
             "reason": pa.array([None if good else reason for good in ok], type=pa.string()),
-            "content_id": pa.array(compact_ids(designs.compact, np.ones(n, dtype=bool)), type=pa.string()),
+            "content_id": pa.array(compact_ids(designs.compact, ok), type=pa.string()),
         }
     )
     for column, label in enumerate(held.labels):
@@ -196,6 +197,11 @@ def _decoded(sequences: SequenceSet, spec: FtcpGeneratorSpec, run: Run) -> Cryst
     def part(rows: range) -> CrystalSet:
         run.check_time()
         held = sequences.slice(rows)
-        return crystals_of(Compact.from_columns(held.arrow, spec.representation), spec.representation)
+        why = held.column("reason")
+        compact = Compact.from_columns(held.arrow, spec.representation)
+        return crystals_of(
+            compact, spec.representation, reasons=[reason and f"There is no design: {reason}" for reason in why],
+            parent_input="sequences", parent_rows=rows, metadata={"ftcp_occupancy": spec.representation.occupancy},
+        )  # fmt: skip
 
     return run.map_rows("decode", len(sequences), part, part_rows=_PART_ROWS)
