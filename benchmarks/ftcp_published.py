@@ -1,4 +1,4 @@
-"""FTCP matrices as the published code makes them, crystal by crystal: what ours are compared with, in speed and content.
+"""FTCP matrices as the published code makes them, crystal by crystal: what ours are compared with.
 
 Written after the description in the paper and the behaviour of the released program (github.com/PV-Lab/FTCP): a CIF is
 parsed, the reciprocal lattice is asked for the points in a sphere, and every crystal is put together on its own.

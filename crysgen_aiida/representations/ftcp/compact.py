@@ -115,6 +115,10 @@ def _array(column: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
     """Return a column of lists as an array (n, *shape)."""
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     size = int(np.prod(shape))
+    try:
+        lists = lists.cast(pa.list_(pa.from_numpy_dtype(dtype)))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise BadInput(f"The column {name!r} must be {COLUMNS[name]}, not {lists.type}.") from error
     valid = np.asarray(lists.is_valid())
     lengths = np.asarray(lists.value_lengths().fill_null(size))
     wrong = np.flatnonzero(lengths != size)
@@ -123,8 +127,11 @@ def _array(column: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
             f"Row {wrong[0]} of the column {name!r} holds {lengths[wrong[0]]} numbers, but the representation has "
             f"{size}; use the spec (max_sites, max_elements) that the set was made with."
         )
+    values = lists.flatten()
+    if values.null_count:
+        raise BadInput(f"The column {name!r} has lists with nulls in them; only whole rows may be null.")
     array = np.zeros((len(lists), *shape), dtype)
-    array[valid] = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)
+    array[valid] = values.to_numpy().reshape(-1, *shape)
     return array
 
 
@@ -157,7 +164,7 @@ def compact_of(crystals: CrystalSet, spec: FtcpSpec) -> tuple[Compact, list[str 
 class _Held:
     """What a set holds, padded to ``max_sites``; larger cells are cut off there."""
 
-    lattices: npt.NDArray[np.float64]  # (n, 3, 3), zeros where there is none
+    lattices: npt.NDArray[np.float64]  # (n, 3, 3), right-handed; zeros where there is none
     numbers: npt.NDArray[np.int16]  # (n, max_sites), zeros at the end
     coords: npt.NDArray[np.float64]  # (n, max_sites, 3) in [0, 1)
     n_atoms: npt.NDArray[np.int64]  # (n,)
@@ -170,10 +177,9 @@ def _held(crystals: CrystalSet, max_sites: int) -> _Held:
     lattices[np.asarray(column.is_valid())] = _numbers(column.drop_null()).reshape(-1, 3, 3)
     numbers, n_atoms = _padded(crystals.arrow["numbers"].combine_chunks(), max_sites)
     coords, n_coords = _padded(crystals.arrow["frac_coords"].combine_chunks(), 3 * max_sites)
-    coords = coords.reshape(-1, max_sites, 3)
-    left_handed = np.linalg.det(np.nan_to_num(lattices)) < 0
-    return _Held(lattices, numbers.astype(np.int16), wrapped(np.where(left_handed[:, None, None], -coords, coords)),
-                 n_atoms, n_coords)  # fmt: skip
+    hand = np.where(np.linalg.det(np.nan_to_num(lattices)) < 0, -1.0, 1.0)[:, None, None]
+    coords = wrapped(hand * coords.reshape(-1, max_sites, 3))
+    return _Held(hand * lattices, np.nan_to_num(numbers).astype(np.int16), coords, n_atoms, n_coords)
 
 
 def wrapped(coords: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -208,7 +214,7 @@ def _reasons(held: _Held, crystals: CrystalSet, spec: FtcpSpec) -> list[str | No
     finite = np.isfinite(held.lattices).all(axis=(1, 2)) & np.isfinite(held.coords).all(axis=(1, 2))
     lengths = np.linalg.norm(held.lattices, axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        flat = ~(np.abs(np.linalg.det(np.nan_to_num(held.lattices))) / lengths.prod(axis=1) > cells.MIN_RATIO)
+        flat = ~(np.linalg.det(np.nan_to_num(held.lattices)) / lengths.prod(axis=1) > cells.MIN_RATIO)
     long = ((lengths < cells.MIN_LENGTH) | (lengths > cells.MAX_LENGTH)).any(axis=1)
     present = np.arange(spec.max_sites) < held.n_atoms[:, None]
     strange = present & ((held.numbers < 1) | (held.numbers > ELEMENTS))

@@ -15,7 +15,7 @@ from crysgen_aiida.representations.ftcp import cells
 from crysgen_aiida.representations.ftcp.compact import Compact, wrapped
 from crysgen_aiida.representations.ftcp.layout import layout
 from crysgen_aiida.representations.ftcp.overlaps import overlapping
-from crysgen_aiida.representations.ftcp.spec import FtcpSpec
+from crysgen_aiida.representations.ftcp.spec import ELEMENTS, FtcpSpec
 
 #: Said of a row that holds nothing, if nobody knows better.
 NOTHING = "The row it comes from holds nothing to translate."
@@ -102,14 +102,13 @@ def _sites_of(compact: Compact, spec: FtcpSpec) -> _Sites:
     occupied = compact.occupancy.max(axis=2) >= spec.threshold  # NaN is not
     column = compact.occupancy.argmax(axis=2)
     elements = np.take_along_axis(compact.numbers.astype(np.int64), column, axis=1)
-    if spec.occupancy == "corrected":
-        named = elements > 0
-        numbers = np.where(occupied & named, elements, 0)
-        nameless = (occupied & ~named).any(axis=1)
-    else:
+    if spec.occupancy == "paper":
         numbers = _published_sites(np.where(occupied, elements, 0))
-        nameless = (occupied & (elements < 0)).any(axis=1)
-    return _Sites(numbers, wrapped(compact.coords), nameless)
+        nameless = occupied & (elements > ELEMENTS)  # a column without a name is index 0 there, hydrogen
+    else:
+        nameless = occupied & ((elements < 1) | (elements > ELEMENTS))
+        numbers = np.where(occupied & ~nameless, elements, 0)
+    return _Sites(numbers, wrapped(compact.coords), nameless.any(axis=1))
 
 
 def _published_sites(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -133,7 +133,9 @@ def _reciprocal(lattice: Floats) -> Floats:
 def _lengths(star: Floats, hkl: Ints) -> Floats:
     """Return |g| (rows, points)."""
     h, k, m = hkl.T.astype(np.float64)
-    squares = star @ np.stack([h * h, k * k, m * m, 2 * h * k, 2 * h * m, 2 * k * m])
+    terms = np.stack([h * h, k * k, m * m, 2 * h * k, 2 * h * m, 2 * k * m])
+    # not a product of matrices: BLAS rounds by the size of the batch, and a crystal is to have one matrix
+    squares = np.einsum("nt,tp->np", star, terms)
     return np.sqrt(np.maximum(squares, 0))
 
 

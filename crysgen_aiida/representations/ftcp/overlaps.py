@@ -51,4 +51,4 @@ def _near_in_any(lattice: np.ndarray, coords: np.ndarray, distance: float) -> bo
     images = np.mgrid[-1:2, -1:2, -1:2].reshape(3, -1).T
     own = np.linalg.norm(images[images.any(axis=1)] @ cell.lll_matrix, axis=1)
     pairs = cell.get_all_distances(coords, coords)[np.triu_indices(len(coords), k=1)]
-    return bool(min(own.min(), *pairs) < distance)
+    return bool((np.concatenate([own, pairs]) < distance).any())

@@ -34,7 +34,10 @@ class RowScaler:
         :raises EmptySet: if there are none.
         :raises BadInput: if a number is not finite.
         """
-        return cls.fit_parts([matrices if rows is None else matrices[np.asarray(rows)]])
+        if rows is None:
+            return cls.fit_parts([matrices])
+        chosen = np.asarray(rows)
+        return cls.fit_parts([matrices[chosen]] if chosen.size else [])
 
     @classmethod
     def fit_parts(cls, parts: Iterable[npt.NDArray[np.float32]]) -> Self:

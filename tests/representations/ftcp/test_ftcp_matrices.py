@@ -10,12 +10,16 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import DummySpecies, Lattice, Structure
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import BadInput, ImpossibleRequest
+from crysgen_aiida.crystals.formats import pack_rows
+from crysgen_aiida.crystals.readers import guarded
+from crysgen_aiida.crystals.table import SequenceSet
 from crysgen_aiida.representations.ftcp import Compact, FtcpSpec, compact_of, kpoints, matrices
 from crysgen_aiida.representations.ftcp.atom_vectors import BINS, atom_vectors
+from crysgen_aiida.representations.ftcp.compact import COLUMNS
 from crysgen_aiida.representations.ftcp.layout import layout
 
 
@@ -168,7 +172,7 @@ def test_company_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for row, lattice in enumerate(lattices):
         alone = kpoints.nearest(lattice[None], 59)
         assert np.array_equal(alone[0][0], together[0][row])
-        assert np.allclose(alone[1][0], together[1][row], rtol=1e-14)
+        assert np.array_equal(alone[1][0], together[1][row])
     both = kpoints.published(lattices, 59), [kpoints.published(lattice[None], 59) for lattice in lattices]
     assert all(np.array_equal(one[0][0], both[0][0][row]) for row, one in enumerate(both[1]))
 
@@ -223,6 +227,16 @@ def test_broken_numbers_of_a_set_have_reasons() -> None:
     ]
 
 
+def test_crystals_that_no_set_can_hold_keep_their_reason() -> None:
+    half = Structure(Lattice.cubic(4), [{"Fe": 0.5, "Co": 0.5}], [[0, 0, 0]])
+    dummy = Structure(Lattice.cubic(4), [DummySpecies("X")], [[0, 0, 0]])
+    read = [guarded(lambda structure=structure: structure) for structure in (half, dummy, made.perovskite())]
+    _, reasons = compact_of(pack_rows(read), FtcpSpec())
+    assert "partially occupied" in str(reasons[0])
+    assert "unknown element" in str(reasons[1])
+    assert reasons[2] is None
+
+
 def test_rows_that_are_not_ok_have_no_matrix_even_with_a_crystal() -> None:
     table = made.packed(made.cesium_chloride()).arrow
     for name, value in (("status", "timeout"), ("reason", "Too slow.")):
@@ -248,14 +262,41 @@ def test_columns_give_the_same_crystals_back() -> None:
     assert len(Compact.from_columns(pa.table(Compact.empty(0, spec).to_columns()), spec)) == 0
 
 
+def test_columns_survive_a_file(tmp_path: Path) -> None:
+    spec = FtcpSpec(max_sites=6)
+    compact, reasons = compact_of(made.packed(made.perovskite(), None), spec)
+    status = ["ok" if reason is None else "failed" for reason in reasons]
+    table = pa.table({"status": status, "reason": pa.array(reasons, pa.string()), **compact.to_columns()})
+    SequenceSet(table).write(tmp_path / "set.parquet")
+    read = SequenceSet.read(tmp_path / "set.parquet")
+    assert {name: str(read.arrow.schema.field(name).type).replace("element", "item") for name in COLUMNS} == {
+        name: kind.replace("<", "<item: ") for name, kind in COLUMNS.items()
+    }
+    assert np.array_equal(matrices(Compact.from_columns(read.arrow, spec), spec), matrices(compact, spec))
+
+
 def test_columns_of_another_spec_are_refused() -> None:
     compact, _ = compact_of(made.packed(made.perovskite()), FtcpSpec(max_sites=6))
     with pytest.raises(BadInput, match="'coordinates' holds 18 numbers, but the representation has 60"):
         Compact.from_columns(compact.to_columns(), FtcpSpec())
     with pytest.raises(BadInput, match="no column 'lattice'"):
         Compact.from_columns({"atomic_numbers": pa.array([[1, 2, 3]])}, FtcpSpec())
+    whole = compact.to_columns()
+    with pytest.raises(BadInput, match="must be list<int16>, not string"):
+        Compact.from_columns({**whole, "atomic_numbers": pa.array(["SrTiO3"])}, FtcpSpec(max_sites=6))
+    with pytest.raises(BadInput, match="nulls in them"):
+        Compact.from_columns({**whole, "lattice": pa.array([[1.0, None, 1, 90, 90, 90]])}, FtcpSpec(max_sites=6))
     with pytest.raises(BadInput, match="packed for 6 sites"):
         matrices(compact, FtcpSpec())
+
+
+def test_a_part_of_a_set_is_read_as_the_whole() -> None:
+    whole = made.packed(made.calcite(), None, made.perovskite(), made.cesium_chloride(), made.hydride())
+    spec = FtcpSpec(max_sites=30)
+    compact, reasons = compact_of(whole, spec)
+    part, of_part = compact_of(whole.slice(range(1, 4)), spec)
+    assert of_part == reasons[1:4]
+    assert np.array_equal(matrices(part, spec), matrices(compact, spec)[1:4])
 
 
 def test_an_empty_set_is_no_special_case() -> None:
