@@ -57,7 +57,13 @@ def values_of(process: Any) -> dict[str, float]:
 
 def jobs_of(process: Any) -> set[str]:
     """Return the scheduler's numbers of the jobs below a process."""
-    print([(j.process_label, j.computer.label, j.get_job_id(), j.base.caching.is_created_from_cache) for j in process.called_descendants if hasattr(j,"get_job_id")])
+    print(
+        [
+            (j.process_label, j.computer.label, j.get_job_id(), j.base.caching.is_created_from_cache)
+            for j in process.called_descendants
+            if hasattr(j, "get_job_id")
+        ]
+    )
     return {job.get_job_id() for job in process.called_descendants if hasattr(job, "get_job_id")}
 
 

@@ -58,9 +58,9 @@ class LatentSpace:
         :raises CorruptWeights: if something lacks or does not fit.
         """
         try:
-            floats = (tensors[k].double().numpy() for k in ("means", "log_variances", "labels", "predicted"))
+            floats = {k: tensors[k].double().numpy() for k in ("means", "log_variances", "labels", "predicted")}
             held_out = tensors["held_out"].numpy().astype(bool)
-            found = cls(*floats, tensors["rows"].numpy(), held_out, tuple(formulas))
+            found = cls(**floats, rows=tensors["rows"].numpy(), held_out=held_out, formulas=tuple(formulas))
         except KeyError as error:
             raise CorruptWeights(
                 f"The latent space of the generator lacks {error}; fetch the generator again."

@@ -88,8 +88,10 @@ class LossSpec:
             f"loss.reconstruction must be squared or blocks, not {self.reconstruction!r}.",
         )
         require(self.kl in ("mean", "sum"), f"loss.kl must be mean or sum, not {self.kl!r}.")
-        weights = (self.beta, self.targets, self.sparse, self.elements, self.lattice, self.coordinates)
-        weights += (self.occupancy, self.properties, self.reciprocal)
+        weights = (
+            self.beta, self.targets, self.sparse, self.elements, self.lattice, self.coordinates, self.occupancy,
+            self.properties, self.reciprocal,
+        )  # fmt: skip
         require(min(weights) >= 0 and max(weights) < math.inf, "The weights of the loss must be 0 or more.")
 
 

@@ -257,9 +257,9 @@ class Trainer:
                 mean, log_variance = self.model.encoder(torch.from_numpy(batch.matrices).to(self.device))
                 properties = self.model.properties(mean)
             found.append(tuple(t.double().cpu().numpy() for t in (mean, log_variance, properties)))
-        means, log_variances, properties = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        means, log_variances, read = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return LatentSpace(
-            means, log_variances, self.data.values, unscaled(properties, self.data.labels), self.data.rows,
+            means, log_variances, self.data.values, unscaled(read, self.data.labels), self.data.rows,
             self.data.held_out, self.data.formulas,
         )  # fmt: skip
 
