@@ -162,7 +162,7 @@ def _chunks(rows: npt.NDArray[np.int64], points: int) -> Iterator[npt.NDArray[np
         yield rows[start : start + step]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _box(h: int, k: int, m: int) -> Ints:
     """Return the points of a box, without the origin, in the order of :func:`_ordered`."""
     return _ordered(np.mgrid[-h : h + 1, -k : k + 1, -m : m + 1].reshape(3, -1).T)

@@ -8,7 +8,7 @@ import ftcp_crystals as made
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pymatgen.core import DummySpecies, Lattice, Structure
 
@@ -17,7 +17,7 @@ from crysgen_aiida.crystals.errors import BadInput, ImpossibleRequest
 from crysgen_aiida.crystals.formats import pack_rows
 from crysgen_aiida.crystals.readers import guarded
 from crysgen_aiida.crystals.table import SequenceSet
-from crysgen_aiida.representations.ftcp import Compact, FtcpSpec, compact_of, kpoints, matrices
+from crysgen_aiida.representations.ftcp import Compact, FtcpSpec, cells, compact_of, kpoints, matrices
 from crysgen_aiida.representations.ftcp.atom_vectors import BINS, atom_vectors
 from crysgen_aiida.representations.ftcp.compact import COLUMNS
 from crysgen_aiida.representations.ftcp.layout import layout
@@ -153,6 +153,18 @@ def test_nearest_points_are_the_nearest(crystal: made.Arrays, n: int) -> None:
     # all others are as far as the last: every point of a larger sphere, as pymatgen finds them
     sphere = Lattice(reciprocal).get_points_in_sphere([[0, 0, 0]], [0, 0, 0], g[0].max() * 1.05, zip_results=False)
     assert np.allclose(np.sort(sphere[1])[1 : n + 1], np.sort(g[0]), atol=2 * kpoints.TIE)
+
+
+@given(made.crystals(), st.lists(st.tuples(st.permutations(range(3)), st.integers(-2, 2)), max_size=4))
+def test_lengths_do_not_depend_on_the_choice_of_cell(crystal: made.Arrays, shears: list[tuple[list[int], int]]) -> None:
+    lattice = np.asarray(crystal[0])
+    skewed = lattice.copy()
+    for (one, other, _), times in shears:
+        skewed[one] += times * skewed[other]
+    both = cells.parameters([lattice, skewed])
+    assume(cells.possible(both).all())
+    _, g = kpoints.nearest(both, 59)
+    assert np.allclose(np.sort(g[0]), np.sort(g[1]), rtol=1e-6, atol=2 * kpoints.TIE)
 
 
 def test_equal_lengths_are_ordered_by_their_indices() -> None:
