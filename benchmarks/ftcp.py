@@ -84,8 +84,7 @@ def training_speed(folder: Path, steps: int, count: int) -> dict[str, dict[str, 
 
 def design_speed(checkpoint: Path, count: int) -> dict[str, dict[str, Any]]:
     """Return the time of the designs, the choice of the scale included, and how many of them are crystals."""
-    config = json.loads((checkpoint / "config.json").read_text())
-    spec = INFO.make_spec({"representation": config["spec"]["representation"]})
+    spec = INFO.make_spec({})
     begun = time.process_time(), time.perf_counter()
     designs = Ftcp().sample(checkpoint, DESIGNS, {}, spec, seed=3, run=InProcess(threads=count))
     drawn = time.process_time(), time.perf_counter()

@@ -20,6 +20,7 @@ from crysgen_aiida.crystals.run import InProcess
 from crysgen_aiida.crystals.table import SequenceSet
 from crysgen_aiida.generators.ftcp.checkpoint import read_checkpoint
 from crysgen_aiida.generators.ftcp.generator import Ftcp
+from crysgen_aiida.generators.ftcp.info import INFO
 from crysgen_aiida.generators.ftcp.labels import Label
 from crysgen_aiida.generators.ftcp.latent_space import LatentSpace
 from crysgen_aiida.generators.ftcp.sampling import Sampler, slerp
@@ -191,6 +192,8 @@ def test_every_design_is_a_crystal_or_has_a_reason(ftcp_trained: Path, crystals:
         for made, seed in zip(decoded.column("reduced_formula"), designs.column("training_formula"), strict=True)
     ]
     assert np.mean(near) > 0.5, "next to a training point the crystal is mostly that of the point"
+    plain = Ftcp().decode(designs, INFO.make_spec({}), seed=1, run=InProcess())
+    assert plain.content_hash == decoded.content_hash, "designs say how they are to be read"
     wild = Ftcp().decode(draw(ftcp_trained, 60, {}, scale=30.0), make_ftcp_spec(), seed=1, run=InProcess())
     assert all((reason is None) == ok for reason, ok in zip(wild.column("reason"), wild.ok.tolist(), strict=True))
     assert len(draw(ftcp_trained, 0, {})) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.crystals.relaxing import Relaxer
 from crysgen_aiida.crystals.run import Run
 from crysgen_aiida.crystals.table import SequenceSet
-from crysgen_aiida.generators.contract import Conditions
+from crysgen_aiida.generators.contract import Conditions, build_spec
 from crysgen_aiida.generators.ftcp import preparation
 from crysgen_aiida.generators.ftcp.checkpoint import Checkpoint, read_checkpoint
 from crysgen_aiida.generators.ftcp.info import INFO
@@ -26,6 +28,7 @@ from crysgen_aiida.generators.ftcp.training import fit_generator
 from crysgen_aiida.generators.threads import threads
 from crysgen_aiida.representations.ftcp.compact import Compact
 from crysgen_aiida.representations.ftcp.decode import crystals_of
+from crysgen_aiida.representations.ftcp.spec import FtcpSpec
 
 #: Rows of a resumable part of decoding.
 _PART_ROWS = 1024
@@ -98,7 +101,9 @@ class Ftcp:
         run: Run,
         relaxer: Relaxer | None = None,
     ) -> CrystalSet:
-        """Read the crystal of every design, or say why it is none; of ``spec`` only ``representation`` matters.
+        """Read the crystal of every design, or say why it is none.
+
+        Of ``spec`` only ``representation`` matters; left at its defaults, designs are read as their model would.
 
         :raises ImpossibleRequest: if there is a ``relaxer``: among one geometry there is nothing to choose.
         :raises BadInput: if the designs were made with other sizes.
@@ -182,6 +187,7 @@ def _metadata(sampler: Sampler) -> dict[str, Any]:
     spec = sampler.spec
     return {
         "ftcp_mode": sampler.held.spec.mode,
+        "ftcp_representation": dataclasses.asdict(sampler.held.spec.representation),
         "ftcp_method": spec.method,
         "ftcp_scale": sampler.scale,
         "ftcp_scale_errors": {f"{scale:g}": share for scale, share in sampler.errors.items()},
@@ -193,15 +199,26 @@ def _metadata(sampler: Sampler) -> dict[str, Any]:
     }
 
 
+def _representation(sequences: SequenceSet, spec: FtcpGeneratorSpec) -> FtcpSpec:
+    """Return how designs are to be read: as the spec says, or as their model does if the spec leaves that open."""
+    held = sequences.metadata.get("ftcp_representation")
+    if held is None or spec.representation != FtcpSpec():
+        return spec.representation
+    made: FtcpSpec = build_spec(FtcpSpec, json.loads(held), "ftcp_representation.")
+    return made
+
+
 def _decoded(sequences: SequenceSet, spec: FtcpGeneratorSpec, run: Run) -> CrystalSet:
+    representation = _representation(sequences, spec)
+
     def part(rows: range) -> CrystalSet:
         run.check_time()
         held = sequences.slice(rows)
         why = held.column("reason")
-        compact = Compact.from_columns(held.arrow, spec.representation)
+        compact = Compact.from_columns(held.arrow, representation)
         return crystals_of(
-            compact, spec.representation, reasons=[reason and f"There is no design: {reason}" for reason in why],
-            parent_input="sequences", parent_rows=rows, metadata={"ftcp_occupancy": spec.representation.occupancy},
+            compact, representation, reasons=[reason and f"There is no design: {reason}" for reason in why],
+            parent_input="sequences", parent_rows=rows, metadata={"ftcp_occupancy": representation.occupancy},
         )  # fmt: skip
 
     return run.map_rows("decode", len(sequences), part, part_rows=_PART_ROWS)
