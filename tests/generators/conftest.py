@@ -65,4 +65,4 @@ def matrices_set(crystals: CrystalSet) -> SequenceSet:
 def ftcp_trained(matrices_set: SequenceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that has seen the 40 crystals often enough to decode most designs."""
     run = InProcess(folder=tmp_path_factory.mktemp("ftcp"))
-    return Ftcp().train(matrices_set, make_ftcp_spec(training={"epochs": 80, "checkpoint_steps": 0}), seed=1, run=run)
+    return Ftcp().train(matrices_set, make_ftcp_spec(training={"epochs": 80, "checkpoint_steps": 100}), seed=1, run=run)

@@ -151,7 +151,7 @@ def test_a_handful_of_crystals_is_learned_by_heart(preset: str, epochs: int, rat
     }
     spec = make_ftcp_spec(
         data={**ONE_LABEL, "val_fraction": 0.0},
-        training={"epochs": epochs, "lr": rate, "batch_size": 10, "checkpoint_steps": 0},
+        training={"epochs": epochs, "lr": rate, "batch_size": 10, "checkpoint_steps": 100},
         **(published if preset == "paper" else {"loss": {"beta": 1e-4}}),
     )
     prepared = Ftcp().prepare(crystals, spec, seed=1, run=InProcess())

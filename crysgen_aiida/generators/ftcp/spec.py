@@ -161,7 +161,7 @@ class TrainingSpec:
         ``plateau_factor``, not below ``min_lr`` (paper: 4); 0: never.
     :param keep: the epoch whose weights are kept: ``best`` on held-out rows, or ``last`` (paper).
     :param patience: epochs without a better held-out loss before an early stop (0: never).
-    :param checkpoint_steps: optimiser steps between saved training states; 0 saves only at the end of epochs.
+    :param checkpoint_steps: optimiser steps between saved training states (190 MB each for the published sizes).
     :param deadline_steps: steps between two looks at the clock and at the loss.
     :param matrix_memory: memory for matrices [GiB]; if they need more, they are made anew for every batch. The result
         does not depend on it.
@@ -180,14 +180,14 @@ class TrainingSpec:
     plateau_factor: float = 0.3
     keep: str = "best"
     patience: int = 0
-    checkpoint_steps: int = 0
+    checkpoint_steps: int = 250
     deadline_steps: int = 5
     matrix_memory: float = 2.0
 
     def __post_init__(self) -> None:
         require(
-            min(self.epochs, self.batch_size, self.deadline_steps) >= 1,
-            "training.epochs, batch_size and deadline_steps must each be at least 1.",
+            min(self.epochs, self.batch_size, self.checkpoint_steps, self.deadline_steps) >= 1,
+            "training.epochs, batch_size, checkpoint_steps and deadline_steps must each be at least 1.",
         )
         require(
             self.optimizer in ("adamw", "rmsprop"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from crysgen_aiida.generators.checkpoint_files import read_state, write_state
 from crysgen_aiida.generators.ftcp.optimization import Rate, load_state_tensors, state_tensors
 
-_MODEL, _OPTIMIZER = "model.", "optimizer."
+_MODEL, _OPTIMIZER, _BEST = "model.", "optimizer.", "best."
 
 
 @dataclass
@@ -67,22 +68,21 @@ class StateFile:
 
     def __init__(self, folder: Path, key: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.best_path, self.key = folder / "state.safetensors", folder / "best.safetensors", key
+        self.path, self.key = folder / "state.safetensors", key
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Save the weights, the state of the optimiser and the counters."""
+    def save(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, best: Mapping[str, Tensor]
+    ) -> None:
+        """Save the weights, the state of the optimiser, the counters and the weights of the best epoch, if any."""
         tensors = {_MODEL + name: w for name, w in model.state_dict().items()}
         tensors |= {_OPTIMIZER + name: t for name, t in state_tensors(model, optimizer).items()}
+        tensors |= {_BEST + name: w for name, w in best.items()}
         write_state(self.path, tensors, self.key, {"progress": json.dumps(asdict(progress))})
 
-    def save_best(self, model: nn.Module, epoch: int) -> None:
-        """Keep the present weights as the best."""
-        write_state(self.best_path, model.state_dict(), self.key, {"epoch": str(epoch)})
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor]] | None:
+        """Restore the state; return the counters and the weights of the best epoch.
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, chosen: bool) -> Progress | None:
-        """Restore the state, or return None if there is none of this run. A damaged file counts as none.
-
-        :param chosen: whether the weights of the best epoch are needed too.
+        None if there is no state of this run. A damaged file counts as none.
         """
         found = read_state(self.path, self.key)
         if found is None or "progress" not in found[1]:
@@ -90,16 +90,9 @@ class StateFile:
         tensors, metadata = found
         held = json.loads(metadata["progress"])
         progress = Progress(**{**held, "rate": Rate(**held["rate"])})
-        if chosen and progress.history and self.load_best() is None:
-            return None
         model.load_state_dict(_part(tensors, _MODEL))
         load_state_tensors(model, optimizer, _part(tensors, _OPTIMIZER))
-        return progress
-
-    def load_best(self) -> dict[str, Tensor] | None:
-        """Return the weights of the best epoch, None if none were kept."""
-        found = read_state(self.best_path, self.key)
-        return found[0] if found else None
+        return progress, _part(tensors, _BEST)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -90,8 +90,8 @@ class Trainer:
         self.state_file = state_file
         #: whether the best epoch is kept, not the last
         self.chosen = spec.training.keep == "best" and len(data.val) > 0
-        held = state_file.load(self.model, self.optimizer, chosen=self.chosen)
-        self.progress = held or Progress(Rate(spec.training.lr))
+        held = state_file.load(self.model, self.optimizer)
+        self.progress, self.best = held or (Progress(Rate(spec.training.lr)), {})
         self.scale = float(getattr(run, "batch_scale", 1.0))
         self.total = spec.training.epochs * data.steps
 
@@ -123,7 +123,7 @@ class Trainer:
             with memory_guard("training.batch_size", round(spec.batch_size * self.scale)):
                 losses = self._step(batch)
             progress.add(losses, len(batch.labels))
-            if spec.checkpoint_steps and progress.step % spec.checkpoint_steps == 0:
+            if progress.step % spec.checkpoint_steps == 0:
                 self._save()
         self._finish_epoch()
 
@@ -176,12 +176,13 @@ class Trainer:
         progress.rate.end(spec, means["loss"])
         progress.close_epoch(entry, judged, chosen=self.chosen)
         if self.chosen and progress.best_epoch == entry["epoch"]:
-            self.state_file.save_best(self.model, progress.best_epoch)
+            self.best = {name: w.detach().cpu().clone() for name, w in self.model.state_dict().items()}
         if progress.epoch >= spec.epochs:
             progress.stopped = "complete"
         elif spec.patience and progress.epochs_since_best >= spec.patience:
             progress.stopped = "early"
-        self._save()
+        if progress.stopped:
+            self._save()
         self.run.progress("train", progress.step, self.total, **means, val_loss=judged)
 
     @torch.no_grad()
@@ -220,15 +221,15 @@ class Trainer:
 
     def _save(self) -> None:
         if math.isfinite(self.progress.sums.get("loss", 0.0)):
-            self.state_file.save(self.model, self.optimizer, self.progress)
+            self.state_file.save(self.model, self.optimizer, self.progress, self.best)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def write(self, folder: Path) -> Path:
         """Write the checkpoint folder of the epoch that is kept."""
         progress = self.progress
-        if self.chosen and (best := self.state_file.load_best()) is not None:
-            self.model.load_state_dict(best)
+        if self.best:
+            self.model.load_state_dict(self.best)
         kept = next(e for e in progress.history if e["epoch"] == progress.best_epoch)
         facts: dict[str, Any] = {
             "seed": self.seed,
