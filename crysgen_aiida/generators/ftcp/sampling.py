@@ -112,7 +112,7 @@ class Sampler:
             run.check_time()
             latents = np.stack([self._draw(row, keyed_rng(self.seed, "probe", row), scale)[0] for row in rows])
             crystals = crystals_of(self._decoded(latents, run), self.held.spec.representation)
-            self.errors[scale] = float(1 - crystals.ok.mean())
+            self.errors[scale] = float((~crystals.ok).mean())
             run.progress("probe", len(self.errors), len(self.spec.scales), scale=scale, errors=self.errors[scale])
         good = [scale for scale, share in self.errors.items() if share < self.spec.max_error]
         self.scale = max(good, default=self.spec.scales[0])
