@@ -48,8 +48,11 @@ def test_designs_start_at_the_training_points_nearest_to_the_target(ftcp_trained
     assert designs.column("training_formula") == [space.formulas[row] for row in designs.column("training_row")]
     assert set(designs.column(f"target.{ENERGY}")) == {-1.5}
     latents = np.array(designs.column("latent"))
-    noise = latents - space.means[designs.column("training_row")]
-    assert 0.2 < noise.std() < 0.4
+    seeds = designs.column("training_row")
+    noise = (latents - space.means[seeds]) / np.exp(space.log_variances[seeds] / 2)
+    assert 0.25 < noise.std() < 0.35, "of the posterior's widths"
+    plain = np.array(draw(ftcp_trained, 12, {ENERGY: -1.5}, noise="unit").column("latent")) - space.means[seeds]
+    np.testing.assert_allclose(plain, noise, atol=1e-3)
     assert np.abs(noise[:3] - noise[3:6]).min() > 0, "every row has its own noise"
     assert designs.metadata["ftcp_scale"] == "0.3"
     assert designs.method(

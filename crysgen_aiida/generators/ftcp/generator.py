@@ -189,6 +189,7 @@ def _metadata(sampler: Sampler) -> dict[str, Any]:
         "ftcp_mode": sampler.held.spec.mode,
         "ftcp_representation": dataclasses.asdict(sampler.held.spec.representation),
         "ftcp_method": spec.method,
+        "ftcp_noise": spec.noise,
         "ftcp_scale": sampler.scale,
         "ftcp_scale_errors": {f"{scale:g}": share for scale, share in sampler.errors.items()},
         "ftcp_scale_probe": spec.probe if sampler.errors else 0,

@@ -180,7 +180,8 @@ class Sampler:
         first = int(ranking[rank])
         if self.spec.method == "lp":
             point = self._training_point(first)
-            return point + scale * rng.standard_normal(len(point)), (first, NOWHERE)
+            width = np.exp(self.held.space.log_variances[first] / 2) if self.spec.noise == "posterior" else 1.0
+            return point + scale * width * rng.standard_normal(len(point)), (first, NOWHERE)
         # the next in rank, cyclically: with fewer than two points there is nothing between
         step = int(rng.integers(1, max(2, min(self.spec.neighbours, len(ranking) - 1) + 1)))
         second = int(ranking[(rank + step) % len(ranking)])

@@ -213,7 +213,9 @@ class SamplingSpec:
 
     :param method: ``lp``: around the training points nearest to the target, with Gaussian noise; ``slerp``: on the
         great circle between two of them; ``gp``: a Gaussian with centre and spread of all training points.
-    :param scale: standard deviation of the noise of ``lp`` (of ``gp``: factor on the spread); 0 takes the largest of
+    :param noise: what the noise of ``lp`` is relative to: ``posterior``, the widths the encoder gives the point, by
+        which the decoder was trained, so that dimensions that matter are moved less; ``unit`` (paper): 1.
+    :param scale: factor on the noise of ``lp`` (of ``gp``: on the spread of the points); 0 takes the largest of
         ``scales`` with less than ``max_error`` of ``probe`` designs that decode to no crystal (paper: by hand).
     :param designs_per_point: designs around each training point before the next nearest one's turn (paper: 3).
     :param neighbours: the second point of ``slerp`` is one of so many that are next in rank.
@@ -229,6 +231,7 @@ class SamplingSpec:
     """
 
     method: str = "lp"
+    noise: str = "posterior"
     scale: float = 0.0
     scales: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0)
     max_error: float = 0.2
@@ -246,6 +249,7 @@ class SamplingSpec:
 
     def __post_init__(self) -> None:
         require(self.method in ("lp", "slerp", "gp"), f"sampling.method must be lp, slerp or gp, not {self.method!r}.")
+        require(self.noise in ("posterior", "unit"), f"sampling.noise must be posterior or unit, not {self.noise!r}.")
         require(self.scale >= 0 and self.scale < math.inf, "sampling.scale cannot be negative; 0 chooses it.")
         require(
             bool(self.scales) and min(self.scales) > 0 and list(self.scales) == sorted(set(self.scales)),
@@ -356,7 +360,7 @@ _PAPER: Mapping[str, Any] = {
         "optimizer": "rmsprop", "lr": 5e-4, "min_lr": 1e-6, "schedule": "steps", "step_epochs": (50, 100),
         "step_rates": (1e-4, 5e-5), "plateau_patience": 4, "plateau_factor": 0.3, "keep": "last",
     },
-    "sampling": {"encoder_noise": True},
+    "sampling": {"encoder_noise": True, "noise": "unit"},
 }  # fmt: skip
 
 
