@@ -20,10 +20,11 @@ from crysgen_aiida.crystals.table import SequenceSet
 from crysgen_aiida.generators.contract import Conditions, build_spec
 from crysgen_aiida.generators.ftcp import preparation
 from crysgen_aiida.generators.ftcp.checkpoint import Checkpoint, read_checkpoint
+from crysgen_aiida.generators.ftcp.constraints import read_constraints, read_tolerances
 from crysgen_aiida.generators.ftcp.info import INFO
 from crysgen_aiida.generators.ftcp.preparation import compact_ids
 from crysgen_aiida.generators.ftcp.sampling import NOWHERE, Designs, Sampler
-from crysgen_aiida.generators.ftcp.spec import FtcpGeneratorSpec, SamplingSpec, read_constraints, read_tolerances
+from crysgen_aiida.generators.ftcp.spec import FtcpGeneratorSpec, SamplingSpec
 from crysgen_aiida.generators.ftcp.training import fit_generator
 from crysgen_aiida.generators.threads import threads
 from crysgen_aiida.representations.ftcp.compact import Compact

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from crysgen_aiida.crystals.properties import PROPERTIES
 from crysgen_aiida.generators.contract import GeneratorInfo
-from crysgen_aiida.generators.ftcp.spec import PRESETS, FtcpGeneratorSpec
+from crysgen_aiida.generators.ftcp.presets import PRESETS
+from crysgen_aiida.generators.ftcp.spec import FtcpGeneratorSpec
 
 VERSION = "1"
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from crysgen_aiida.crystals.errors import CorruptWeights, ImpossibleRequest
 from crysgen_aiida.crystals.run import keyed_rng
+from crysgen_aiida.generators.ftcp.constraints import read_constraints
 from crysgen_aiida.generators.ftcp.labels import Label, scaled
-from crysgen_aiida.generators.ftcp.spec import SamplingSpec, read_constraints
+from crysgen_aiida.generators.ftcp.spec import SamplingSpec
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -15,9 +15,10 @@ import torch
 
 from crysgen_aiida.crystals.run import Run, keyed_rng
 from crysgen_aiida.generators.ftcp.checkpoint import Checkpoint
+from crysgen_aiida.generators.ftcp.constraints import read_constraints, read_tolerances
 from crysgen_aiida.generators.ftcp.labels import unscaled
 from crysgen_aiida.generators.ftcp.reconstruction import Reconstruction
-from crysgen_aiida.generators.ftcp.spec import SamplingSpec, read_constraints, read_tolerances
+from crysgen_aiida.generators.ftcp.spec import SamplingSpec
 from crysgen_aiida.generators.memory import memory_guard
 from crysgen_aiida.representations.ftcp.compact import Compact
 from crysgen_aiida.representations.ftcp.decode import crystals_of, read_matrices
