@@ -109,6 +109,7 @@ def test_blocks_are_cross_entropies_of_what_is_there() -> None:
     x[0, at.occupancy.start, 0] = x[0, at.occupancy.start + 1, 0] = 1  # two of three sites
     only = {"lattice": 0.0, "coordinates": 0.0, "properties": 0.0, "reciprocal": 0.0}
     logits = torch.zeros(1, spec.rows, spec.columns)
+    only |= {"elements": 1.0, "occupancy": 1.0}
     loss = Reconstruction(spec, LossSpec(**only)).loss(logits, x)
     assert float(loss) == pytest.approx(np.log(103) + 3 * np.log(3), rel=1e-5)
     logits[0, 10, 0] = logits[0, at.occupancy.start, 0] = logits[0, at.occupancy.start + 1, 0] = 50

@@ -71,4 +71,6 @@ def load_state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tenso
     for key, value in tensors.items():
         what, _, name = key.partition(".")
         held = optimizer.state.setdefault(names[name], {})
-        held[what] = value if what == "step" else value.to(names[name].device)
+        # only a fused optimiser counts its steps where the weights are
+        stays = what == "step" and not optimizer.defaults.get("fused")
+        held[what] = value if stays else value.to(names[name].device)

@@ -51,6 +51,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "test": {
         "representation": {"max_sites": 6, "n_kpoints": 9},
         "model": {"filters": (8, 16, 16), "dense": 64, "latent": 16, "branch": (16, 8), "norm_momentum": 0.8},
+        "loss": {
+            "lattice": 30.0, "coordinates": 10.0, "elements": 1.0, "occupancy": 1.0, "targets": 10.0, "sparse": 10.0
+        },
         "data": {"part_rows": 16},
         "training": {"epochs": 3, "batch_size": 8, "lr": 3e-3, "checkpoint_steps": 2, "deadline_steps": 1},
         "sampling": {"probe": 16, "scales": (0.1, 0.5, 1.0, 2.0), "batch": 16, "part_rows": 16},

@@ -68,12 +68,12 @@ class LossSpec:
     reconstruction: str = "blocks"
     kl: str = "sum"
     beta: float = 0.1
-    targets: float = 10.0
-    sparse: float = 10.0
-    elements: float = 1.0
-    lattice: float = 30.0
-    coordinates: float = 10.0
-    occupancy: float = 1.0
+    targets: float = 100.0
+    sparse: float = 100.0
+    elements: float = 5.0
+    lattice: float = 300.0
+    coordinates: float = 30.0
+    occupancy: float = 2.0
     properties: float = 0.02
     reciprocal: float = 0.02
 
