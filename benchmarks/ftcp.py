@@ -1,7 +1,8 @@
 """The speed of FTCP: rows a second in training, and the time of 10,000 designs, sampled and decoded.
 
-Without a checkpoint, a model of the default sizes is trained on the ternary crystals of the starter set first, for ten
-epochs: designs of so young a model take as long as those of a grown one, but fewer of them are crystals.
+Without a checkpoint, a model of the default sizes is trained on the ternary crystals of the starter set first, for two
+epochs. Few designs of so young a model are crystals, and what is none is decoded sooner, so decoding is timed on real
+crystals in the form of designs too; the bar is on sampling and that together.
 
     python benchmarks/ftcp.py                       both, in some minutes
     python benchmarks/ftcp.py --checkpoint FOLDER   the designs of a trained model
@@ -44,7 +45,7 @@ COMMON: dict[str, Any] = {
     "data": {"targets": ("formation_energy_per_atom",), "min_elements": 3, "max_e_above_hull": None}
 }
 DESIGNS = 10_000
-BARS = {f"{DESIGNS:,} designs sampled and decoded, clock": 60.0}
+BARS = {f"{DESIGNS:,} designs sampled, as many crystals decoded, clock": 60.0}
 
 
 def figure(value: float, unit: str, interval: tuple[float, float] | None = None) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def training_speed(folder: Path, steps: int, count: int) -> dict[str, dict[str, 
     return table
 
 
-def design_speed(checkpoint: Path, count: int) -> dict[str, dict[str, Any]]:
+def design_speed(checkpoint: Path, real: SequenceSet, count: int) -> dict[str, dict[str, Any]]:
     """Return the time of the designs, the choice of the scale included, and how many of them are crystals."""
     spec = INFO.make_spec({})
     begun = time.process_time(), time.perf_counter()
@@ -90,13 +91,17 @@ def design_speed(checkpoint: Path, count: int) -> dict[str, dict[str, Any]]:
     drawn = time.process_time(), time.perf_counter()
     crystals = Ftcp().decode(designs, spec, seed=3, run=InProcess(threads=count))
     ended = time.process_time(), time.perf_counter()
+    as_many = real.take(np.resize(np.flatnonzero(real.ok), DESIGNS))
+    begun_real = time.process_time(), time.perf_counter()
+    Ftcp().decode(as_many, spec, seed=3, run=InProcess(threads=count))
+    took_real = time.process_time() - begun_real[0], time.perf_counter() - begun_real[1]
     k = int(crystals.ok.sum())
     low, high = wilson(k, DESIGNS)
     return {
-        f"{DESIGNS:,} designs sampled and decoded, clock": figure(ended[1] - begun[1], "s"),
-        f"{DESIGNS:,} designs sampled and decoded, processor": figure(ended[0] - begun[0], "s"),
-        "of it sampling, processor": figure(drawn[0] - begun[0], "s"),
-        "of it decoding, processor": figure(ended[0] - drawn[0], "s"),
+        f"{DESIGNS:,} designs sampled, as many crystals decoded, clock": figure(drawn[1] - begun[1] + took_real[1], "s"),
+        "sampling, processor": figure(drawn[0] - begun[0], "s"),
+        "decoding of the designs, processor": figure(ended[0] - drawn[0], "s"),
+        "decoding of as many crystals, processor": figure(took_real[0], "s"),
         f"scale chosen: {float(designs.metadata['ftcp_scale']):g}; designs that are crystals": {
             **figure(100 * k / DESIGNS, "%", (100 * low, 100 * high)), "numerator": k, "denominator": DESIGNS
         },
@@ -113,7 +118,7 @@ def main() -> None:
     """Print the table; with ``--json`` write it too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="folder of a trained model")
-    parser.add_argument("--epochs", type=int, default=10, help="of the model that is trained without one")
+    parser.add_argument("--epochs", type=int, default=2, help="of the model that is trained without one")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--full", action="store_true", help="40 optimiser steps a figure, not 8")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -122,7 +127,8 @@ def main() -> None:
         folder = Path(name)
         table = training_speed(folder, 40 if arguments.full else 8, arguments.threads)
         checkpoint = arguments.checkpoint or young_model(folder / "model", arguments.epochs)
-        table |= design_speed(checkpoint, arguments.threads)
+        _, real = prepared(folder, None, {})
+        table |= design_speed(checkpoint, real, arguments.threads)
     for title, entry in table.items():
         entry["bar"] = BARS.get(title)
         entry["met"] = None if entry["bar"] is None else bool(entry["value"] < entry["bar"])
