@@ -45,7 +45,8 @@ COMMON: dict[str, Any] = {
     "data": {"targets": ("formation_energy_per_atom",), "min_elements": 3, "max_e_above_hull": None}
 }
 DESIGNS = 10_000
-BARS = {f"{DESIGNS:,} designs sampled, as many crystals decoded, clock": 60.0}
+TITLE = f"{DESIGNS:,} designs sampled, as many crystals decoded, clock"
+BARS = {TITLE: 60.0}
 
 
 def figure(value: float, unit: str, interval: tuple[float, float] | None = None) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def design_speed(checkpoint: Path, real: SequenceSet, count: int) -> dict[str, d
     k = int(crystals.ok.sum())
     low, high = wilson(k, DESIGNS)
     return {
-        f"{DESIGNS:,} designs sampled, as many crystals decoded, clock": figure(drawn[1] - begun[1] + took_real[1], "s"),
+        TITLE: figure(drawn[1] - begun[1] + took_real[1], "s"),
         "sampling, processor": figure(drawn[0] - begun[0], "s"),
         "decoding of the designs, processor": figure(ended[0] - drawn[0], "s"),
         "decoding of as many crystals, processor": figure(took_real[0], "s"),
