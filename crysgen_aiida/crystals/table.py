@@ -88,9 +88,13 @@ class PackedTable:
 
     @classmethod
     def concat(cls, parts: Sequence[PackedTable], metadata: Mapping[str, Any] | None = None) -> Self:
-        """Join sets end to end; rows are renumbered, columns missing from a part are null there."""
+        """Join sets end to end; rows are renumbered, columns missing from a part are null there.
+
+        :raises BadInput: if there is nothing to join, or a property is of one method here and of another there.
+        """
         if not parts:
             raise BadInput("Nothing to join: no parts were given.")
+        _refuse_mixed_methods(parts)
         tables = [p.arrow.drop_columns(["row"]) for p in parts]
         joined = pa.concat_tables(tables, promote_options="default")
         return cls(joined, {**parts[0].metadata, **(metadata or {})})
@@ -240,6 +244,20 @@ class PackedTable:
         if len(self) and pc.any(silent).as_py():
             first = int(np.flatnonzero(np.asarray(silent))[0])
             raise BadInput(f"Row {first} is not ok but has no reason; every failure says why.")
+
+
+def _refuse_mixed_methods(parts: Sequence[PackedTable]) -> None:
+    methods: dict[str, bytes] = {}
+    for part in parts:
+        for field in part.arrow.schema:
+            if b"method" not in (field.metadata or {}):
+                continue
+            method = field.metadata[b"method"]
+            if methods.setdefault(field.name, method) != method:
+                raise BadInput(
+                    f"The column {field.name!r} is of method {methods[field.name].decode()!r} in one set and of "
+                    f"{method.decode()!r} in another; values of different methods are never mixed."
+                )
 
 
 def _with_base_columns(table: pa.Table) -> pa.Table:

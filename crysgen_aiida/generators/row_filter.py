@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,3 +96,14 @@ class RowFilter:
         except (SlicesError, ValueError) as error:
             return f"its bonds cannot be found ({error})"
         return None if found == self.dimensionality else f"its bonds go on in {found} directions only"
+
+
+def discredited_rows(crystals: CrystalSet, distrust: Iterable[str]) -> dict[str, set[int]]:
+    """Return for each label the rows whose flags (comma-separated text in the column ``flags``) discredit it."""
+    found: dict[str, set[int]] = {}
+    if "flags" in crystals.columns:
+        flags = [set((text or "").split(",")) for text in crystals.column("flags")]
+        for pair in distrust:
+            flag, _, label = pair.partition(":")
+            found.setdefault(label, set()).update(row for row, held in enumerate(flags) if flag in held)
+    return found

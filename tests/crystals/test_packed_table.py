@@ -243,3 +243,14 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 def test_required_schema_of_every_kind_starts_with_the_base() -> None:
     for kind in schema.KINDS:
         assert schema.required_schema(kind).names[:3] == ["row", "content_id", "status"]
+
+
+def test_joining_never_mixes_methods() -> None:
+    column = {"band_gap": [1.0]}
+    old, new = (
+        PropertyTable(pa.table(column, schema=pa.schema([property_field("band_gap", method)])))
+        for method in ("pbe-mp-legacy", "hse06")
+    )
+    assert PropertyTable.concat([old, old]).method("band_gap") == "pbe-mp-legacy"
+    with pytest.raises(BadInput, match="'pbe-mp-legacy' in one set and of 'hse06' in another"):
+        PropertyTable.concat([old, new])

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import make_spec, prototypes
+from small_models import make_ftcp_spec, make_spec, prototypes
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.run import InProcess
 from crysgen_aiida.crystals.schema import property_field
 from crysgen_aiida.crystals.table import SequenceSet
+from crysgen_aiida.generators.ftcp.generator import Ftcp
 from crysgen_aiida.generators.mattergpt.generator import MatterGPT
 
 
@@ -52,3 +53,16 @@ def trained(training_set: SequenceSet, tmp_path_factory: pytest.TempPathFactory)
     run = InProcess(folder=tmp_path_factory.mktemp("trained"))
     spec = make_spec(training={"epochs": 60, "checkpoint_steps": 0, "condition_dropout": 0.2})
     return MatterGPT().train(training_set, spec, seed=1, run=run)
+
+
+@pytest.fixture(scope="session")
+def matrices_set(crystals: CrystalSet) -> SequenceSet:
+    """The training set of FTCP: every row has a formation energy, a third a band gap."""
+    return Ftcp().prepare(crystals, make_ftcp_spec(), seed=1, run=InProcess())
+
+
+@pytest.fixture(scope="session")
+def ftcp_trained(matrices_set: SequenceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that has seen the 40 crystals often enough to decode most designs."""
+    run = InProcess(folder=tmp_path_factory.mktemp("ftcp"))
+    return Ftcp().train(matrices_set, make_ftcp_spec(training={"epochs": 80, "checkpoint_steps": 100}), seed=1, run=run)

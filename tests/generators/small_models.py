@@ -6,6 +6,9 @@ from itertools import product
 
 from pymatgen.core import Lattice, Structure
 
+from crysgen_aiida.generators.contract import deep_merge
+from crysgen_aiida.generators.ftcp.info import INFO as FTCP_INFO
+from crysgen_aiida.generators.ftcp.spec import FtcpGeneratorSpec
 from crysgen_aiida.generators.mattergpt.info import INFO
 from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec
 
@@ -29,3 +32,9 @@ def prototypes() -> list[Structure]:
 def make_spec(**overrides: object) -> MatterGPTSpec:
     """Return the test preset with overrides."""
     return INFO.make_spec(overrides, preset="test")
+
+
+def make_ftcp_spec(**overrides: object) -> FtcpGeneratorSpec:
+    """Return the test preset of FTCP with overrides; the band gap is a label that some rows have."""
+    labels = {"data": {"targets": ("formation_energy_per_atom",), "sparse_targets": ("band_gap",)}}
+    return FTCP_INFO.make_spec(deep_merge(labels, overrides), preset="test")

@@ -16,8 +16,8 @@ from crysgen_aiida.crystals.run import InProcess
 from crysgen_aiida.crystals.schema import property_field
 from crysgen_aiida.generators.mattergpt.checkpoint import read_checkpoint
 from crysgen_aiida.generators.mattergpt.generator import MatterGPT
-from crysgen_aiida.generators.mattergpt.memory import memory_guard
 from crysgen_aiida.generators.mattergpt.optimization import learning_rate
+from crysgen_aiida.generators.memory import memory_guard
 
 FILES = ("weights.safetensors", "config.json", "vocabulary.json", "history.jsonl")
 

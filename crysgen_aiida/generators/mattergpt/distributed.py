@@ -24,8 +24,8 @@ from torch import nn
 from crysgen_aiida.crystals.errors import ALL_ERRORS, CrysgenError, OutOfTime
 from crysgen_aiida.crystals.run import InProcess, Run
 from crysgen_aiida.crystals.table import SequenceSet
+from crysgen_aiida.generators.checkpoint_files import write_atomic
 from crysgen_aiida.generators.contract import build_spec
-from crysgen_aiida.generators.mattergpt.checkpoint import write_atomic
 from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec
 from crysgen_aiida.generators.mattergpt.training import fit_generator
 

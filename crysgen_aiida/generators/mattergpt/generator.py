@@ -23,7 +23,8 @@ from crysgen_aiida.generators.mattergpt.info import INFO
 from crysgen_aiida.generators.mattergpt.preparation import sequence_id
 from crysgen_aiida.generators.mattergpt.sampling import Drawn, Sampler
 from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec
-from crysgen_aiida.generators.mattergpt.training import Alone, fit_generator, threads
+from crysgen_aiida.generators.mattergpt.training import Alone, fit_generator
+from crysgen_aiida.generators.threads import threads
 from crysgen_aiida.representations.slices.checker import check
 
 #: The longest space-group prefix has 18 tokens.

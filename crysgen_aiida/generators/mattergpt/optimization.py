@@ -85,8 +85,11 @@ class Optimizers:
         for key, value in tensors.items():
             what, _, name = key.partition(".")
             parameter = names[name]
-            held = owner[id(parameter)].state.setdefault(parameter, {})
-            held[what] = value if what == "step" else value.to(parameter.device)
+            optimizer = owner[id(parameter)]
+            held = optimizer.state.setdefault(parameter, {})
+            # only a fused optimiser counts its steps where the weights are
+            stays = what == "step" and not optimizer.defaults.get("fused")
+            held[what] = value if stays else value.to(parameter.device)
 
     def _states(self) -> Iterator[tuple[str, dict[str, object]]]:
         for name, parameter in self.model.named_parameters():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from crysgen_aiida.crystals.workers import Workers
 from crysgen_aiida.generators.mattergpt.conditions import CATEGORIES, CONSTRAINTS
 from crysgen_aiida.generators.mattergpt.data import respell
 from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec
+from crysgen_aiida.generators.row_filter import discredited_rows
+from crysgen_aiida.generators.split import split_formulas
 from crysgen_aiida.representations.slices.errors import SlicesError
 from crysgen_aiida.representations.slices.nets import to_string
 
@@ -45,15 +47,6 @@ def sequence_id(sequence: str) -> str:
     return hashlib.sha256(sequence.encode()).hexdigest()[:16]
 
 
-def split_formulas(formulas: Iterable[str], val_fraction: float, seed: int) -> dict[str, str]:
-    """Return ``train`` or ``val`` for every formula: a fixed share of them, drawn by a keyed hash."""
-    keyed = sorted(set(formulas), key=lambda f: hashlib.sha256(f"{seed}:{f}".encode()).digest())
-    n_val = round(val_fraction * len(keyed))
-    if val_fraction > 0 and len(keyed) > 1:
-        n_val = min(max(n_val, 1), len(keyed) - 1)
-    return {formula: "val" if i < n_val else "train" for i, formula in enumerate(keyed)}
-
-
 def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -> SequenceSet:
     """Spell every crystal, several times if the spec says so; crystals that cannot be spelt keep a row with a reason.
 
@@ -71,7 +64,7 @@ def prepare(crystals: CrystalSet, spec: MatterGPTSpec, *, seed: int, run: Run) -
         if name in crystals.columns and name not in CATEGORIES and name not in CONSTRAINTS
     ]
 
-    discredited = _discredited(crystals, spec.data.distrust)
+    discredited = discredited_rows(crystals, spec.data.distrust)
 
     with Workers(partial(_spell_crystal, spec=spec, seed=seed), run, len(crystals)) as workers:
 
@@ -140,17 +133,6 @@ def _record(base: Mapping[str, Any], net: Net, copy: int, string: str, spec: Mat
         "reason": None if fits else f"The string is longer than model.block_size ({spec.model.block_size}) allows.",
         "content_id": sequence_id(string),
     }
-
-
-def _discredited(crystals: CrystalSet, distrust: Iterable[str]) -> dict[str, set[int]]:
-    """Return for each label the rows whose flags (comma-separated text in the column ``flags``) discredit it."""
-    found: dict[str, set[int]] = {}
-    if "flags" in crystals.columns:
-        flags = [set((text or "").split(",")) for text in crystals.column("flags")]
-        for pair in distrust:
-            flag, _, label = pair.partition(":")
-            found.setdefault(label, set()).update(row for row, held in enumerate(flags) if flag in held)
-    return found
 
 
 def _pack(

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from crysgen_aiida.crystals.run import Run, keyed_rng
 from crysgen_aiida.generators.mattergpt.grammar import Constraint, Grammar, Row
-from crysgen_aiida.generators.mattergpt.memory import memory_guard
 from crysgen_aiida.generators.mattergpt.model import Cache, Transformer
 from crysgen_aiida.generators.mattergpt.spec import SamplingSpec
 from crysgen_aiida.generators.mattergpt.tokenizer import END, PAD, START, Tokenizer
+from crysgen_aiida.generators.memory import memory_guard
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

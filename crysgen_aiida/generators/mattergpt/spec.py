@@ -6,14 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.generators.row_filter import RowFilter
+from crysgen_aiida.generators.settings import require
 from crysgen_aiida.representations.slices.spec import SlicesSpec
-
-
-def _require(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise ImpossibleRequest(sentence)
 
 
 @dataclass(frozen=True)
@@ -38,15 +33,15 @@ class ModelSpec:
     net_features: bool = False
 
     def __post_init__(self) -> None:
-        _require(min(self.layers, self.heads, self.width) > 0, "Every model size must be at least 1.")
-        _require(
+        require(min(self.layers, self.heads, self.width) > 0, "Every model size must be at least 1.")
+        require(
             self.width % self.heads == 0,
             f"model.width ({self.width}) must be a multiple of model.heads ({self.heads}).",
         )
-        _require(self.block_size >= 32, f"model.block_size must be at least 32, not {self.block_size}.")
-        _require(0 <= self.dropout < 1, f"model.dropout must be in [0, 1), not {self.dropout}.")
-        _require(0 <= self.attention_dropout < 1, "model.attention_dropout must be in [0, 1).")
-        _require(
+        require(self.block_size >= 32, f"model.block_size must be at least 32, not {self.block_size}.")
+        require(0 <= self.dropout < 1, f"model.dropout must be in [0, 1), not {self.dropout}.")
+        require(0 <= self.attention_dropout < 1, "model.attention_dropout must be in [0, 1).")
+        require(
             self.condition_encoder in ("linear", "mlp"),
             f"model.condition_encoder must be linear or mlp, not {self.condition_encoder!r}.",
         )
@@ -85,13 +80,13 @@ class DataSpec:
     part_rows: int = 256
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.order in ("sorted", "graph"),
             f"data.order must be sorted or graph, not {self.order!r}.",
         )
-        _require(self.augmentation >= 1, f"data.augmentation must be at least 1, not {self.augmentation}.")
-        _require(0 <= self.val_fraction < 1, f"data.val_fraction must be in [0, 1), not {self.val_fraction}.")
-        _require(self.part_rows >= 1, f"data.part_rows must be at least 1, not {self.part_rows}.")
+        require(self.augmentation >= 1, f"data.augmentation must be at least 1, not {self.augmentation}.")
+        require(0 <= self.val_fraction < 1, f"data.val_fraction must be in [0, 1), not {self.val_fraction}.")
+        require(self.part_rows >= 1, f"data.part_rows must be at least 1, not {self.part_rows}.")
 
 
 @dataclass(frozen=True)
@@ -136,28 +131,28 @@ class TrainingSpec:
 
     def __post_init__(self) -> None:
         positive = (self.epochs, self.batch_size, self.processes, self.deadline_steps)
-        _require(
+        require(
             min(positive) >= 1,
             "training.epochs, batch_size, processes and deadline_steps must each be at least 1.",
         )
-        _require(
+        require(
             min(self.lr, self.matrix_lr, self.clip_norm) > 0,
             "training.lr, training.matrix_lr and training.clip_norm must be positive.",
         )
-        _require(
+        require(
             self.optimizer in ("adamw", "muon"),
             f"training.optimizer must be adamw or muon, not {self.optimizer!r}.",
         )
-        _require(0 <= self.condition_dropout <= 1, "training.condition_dropout must be in [0, 1].")
-        _require(
+        require(0 <= self.condition_dropout <= 1, "training.condition_dropout must be in [0, 1].")
+        require(
             self.precision in ("auto", "fp32", "bf16"),
             f"training.precision must be auto, fp32 or bf16, not {self.precision!r}.",
         )
-        _require(
+        require(
             self.store_dtype in ("float32", "bfloat16"),
             f"training.store_dtype must be float32 or bfloat16, not {self.store_dtype!r}.",
         )
-        _require(
+        require(
             self.augment in ("none", "atoms", "atoms+axes"),
             f"training.augment must be none, atoms or atoms+axes, not {self.augment!r}.",
         )
@@ -188,11 +183,11 @@ class SamplingSpec:
     part_rows: int = 64
 
     def __post_init__(self) -> None:
-        _require(self.temperature > 0, "sampling.temperature must be positive; for the likeliest string set greedy.")
-        _require(0 < self.top_p <= 1, f"sampling.top_p must be in (0, 1], not {self.top_p}.")
-        _require(self.top_k >= 0 and self.max_tokens >= 0, "sampling.top_k and max_tokens cannot be negative.")
-        _require(self.guidance >= 0, f"sampling.guidance cannot be negative, but is {self.guidance}.")
-        _require(min(self.batch, self.part_rows) >= 1, "sampling.batch and part_rows must be at least 1.")
+        require(self.temperature > 0, "sampling.temperature must be positive; for the likeliest string set greedy.")
+        require(0 < self.top_p <= 1, f"sampling.top_p must be in (0, 1], not {self.top_p}.")
+        require(self.top_k >= 0 and self.max_tokens >= 0, "sampling.top_k and max_tokens cannot be negative.")
+        require(self.guidance >= 0, f"sampling.guidance cannot be negative, but is {self.guidance}.")
+        require(min(self.batch, self.part_rows) >= 1, "sampling.batch and part_rows must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -212,8 +207,8 @@ class MatterGPTSpec:
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
 
     def __post_init__(self) -> None:
-        _require(self.mode in ("default", "paper"), f"mode must be default or paper, not {self.mode!r}.")
-        _require(
+        require(self.mode in ("default", "paper"), f"mode must be default or paper, not {self.mode!r}.")
+        require(
             self.slices.strategy == 4,
             f"MatterGPT spells crystals by strategy 4, not {self.slices.strategy}; leave slices.strategy at 4.",
         )

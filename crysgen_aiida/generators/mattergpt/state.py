@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from crysgen_aiida.generators.mattergpt.checkpoint import write_atomic
+from crysgen_aiida.generators.checkpoint_files import read_state, write_state
 from crysgen_aiida.generators.mattergpt.model import Transformer
 from crysgen_aiida.generators.mattergpt.optimization import Optimizers
 
@@ -65,20 +63,20 @@ class StateFile:
         """Save the weights, the state of the optimisers and the counters."""
         tensors = {_MODEL + name: w for name, w in model.state_dict().items()}
         tensors |= {_OPTIMIZER + name: t for name, t in optimizers.state_tensors().items()}
-        self._write(self.path, tensors, {"progress": json.dumps(asdict(progress))})
+        write_state(self.path, tensors, self.key, {"progress": json.dumps(asdict(progress))})
 
     def save_best(self, model: Transformer) -> None:
         """Keep the present weights as the best."""
-        self._write(self.best_path, model.state_dict(), {})
+        write_state(self.best_path, model.state_dict(), self.key, {})
 
     def load(self, model: Transformer, optimizers: Optimizers) -> Progress | None:
         """Restore the state, or return None if there is none of this run. A damaged file counts as none."""
-        found = self._read(self.path)
+        found = read_state(self.path, self.key)
         if found is None or "progress" not in found[1]:
             return None
         tensors, metadata = found
         progress = Progress(**json.loads(metadata["progress"]))
-        if progress.history and "val_loss" in progress.history[0] and self._read(self.best_path) is None:
+        if progress.history and "val_loss" in progress.history[0] and read_state(self.best_path, self.key) is None:
             return None
         model.load_state_dict(_part(tensors, _MODEL))
         optimizers.load_state_tensors(_part(tensors, _OPTIMIZER))
@@ -86,24 +84,8 @@ class StateFile:
 
     def load_best(self) -> dict[str, Tensor] | None:
         """Return the best weights; None without held-out strings, where the last weights count."""
-        found = self._read(self.best_path)
+        found = read_state(self.best_path, self.key)
         return found[0] if found else None
-
-    def _write(self, path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-        held = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        write_atomic(path, save(held, {**metadata, "key": self.key}))
-
-    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        if not path.is_file():
-            return None
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = dict(file.metadata() or {})
-                if metadata.get("key") != self.key:
-                    return None
-                return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
-        except (SafetensorError, OSError, ValueError):
-            return None
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,8 +7,8 @@ moments of the optimiser and a few counters: one safetensors file, replaced atom
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,12 +24,13 @@ from crysgen_aiida.crystals.table import SequenceSet
 from crysgen_aiida.generators.mattergpt.checkpoint import Checkpoint, new_model, read_checkpoint, write_checkpoint
 from crysgen_aiida.generators.mattergpt.conditions import Condition, fit_conditions, label_matrix, require_rows
 from crysgen_aiida.generators.mattergpt.data import Batch, Loader, read_examples
-from crysgen_aiida.generators.mattergpt.memory import memory_guard
 from crysgen_aiida.generators.mattergpt.model import Transformer, summed_loss
 from crysgen_aiida.generators.mattergpt.optimization import Optimizers, learning_rate
 from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec, SamplingSpec, TrainingSpec
 from crysgen_aiida.generators.mattergpt.state import Progress, StateFile
 from crysgen_aiida.generators.mattergpt.tokenizer import PAD, get_tokenizer
+from crysgen_aiida.generators.memory import memory_guard
+from crysgen_aiida.generators.threads import threads
 
 
 class Workers(Protocol):
@@ -327,17 +328,6 @@ def fit_generator(
         trainer.fit()
     folder = run.folder / "generator"
     return trainer.write(folder) if workers.rank == 0 else folder
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, count))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 #: Settings that do not change the shape of a model.

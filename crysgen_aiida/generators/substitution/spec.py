@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.generators.row_filter import RowFilter
-
-
-def _require(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise ImpossibleRequest(sentence)
+from crysgen_aiida.generators.settings import require
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class DataSpec:
     max_atoms: int = 20
 
     def __post_init__(self) -> None:
-        _require(self.max_atoms >= 1, f"data.max_atoms must be at least 1, not {self.max_atoms}.")
+        require(self.max_atoms >= 1, f"data.max_atoms must be at least 1, not {self.max_atoms}.")
 
 
 @dataclass(frozen=True)
@@ -56,9 +51,9 @@ class SamplingSpec:
     attempts: int = 200
 
     def __post_init__(self) -> None:
-        _require(self.bandwidth > 0, f"sampling.bandwidth must be positive, not {self.bandwidth}.")
-        _require(0 < self.min_probability < 1, "sampling.min_probability must be between 0 and 1.")
-        _require(self.attempts >= 1, f"sampling.attempts must be at least 1, not {self.attempts}.")
+        require(self.bandwidth > 0, f"sampling.bandwidth must be positive, not {self.bandwidth}.")
+        require(0 < self.min_probability < 1, "sampling.min_probability must be between 0 and 1.")
+        require(self.attempts >= 1, f"sampling.attempts must be at least 1, not {self.attempts}.")
 
 
 @dataclass(frozen=True)
