@@ -317,7 +317,8 @@ def recipe_settings(
     """
     held = load_recipe(recipe) if recipe else {}
     own = held.get("generator_overrides") if held.get("generator") == generator.generator else None
-    return load_protocol("inverse_design", protocol, _merged(held.get("overrides"), own, overrides))
+    merged = _merged(held.get("overrides"), own, overrides)
+    return load_protocol("inverse_design", protocol, merged, generator.generator)
 
 
 def needs(settings: Mapping[str, Any]) -> tuple[bool, bool]:

@@ -21,9 +21,12 @@ def protocol_names(work_chain: str) -> dict[str, str]:
 
 
 def load_protocol(
-    work_chain: str, name: str | None = None, overrides: Mapping[str, Any] | None = None
+    work_chain: str,
+    name: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    generator: str | None = None,
 ) -> dict[str, Any]:
-    """Return the settings of a protocol: the defaults, then the protocol's, then ``overrides``.
+    """Return the settings of a protocol: the defaults, the protocol's, its own for a generator, then ``overrides``.
 
     :raises ImpossibleRequest: if there is no such protocol, or an override names a setting no protocol has.
     """
@@ -31,7 +34,9 @@ def load_protocol(
     name = name or DEFAULT_PROTOCOL
     if name not in held["protocols"]:
         raise ImpossibleRequest(f"There is no protocol {name!r}; {_hint(name, held['protocols'])}")
-    settings = deep_merge(held["default_inputs"], held["protocols"][name].get("inputs", {}))
+    chosen = held["protocols"][name]
+    settings = deep_merge(held["default_inputs"], chosen.get("inputs", {}))
+    settings = deep_merge(settings, chosen.get("generators", {}).get(generator, {}))
     for stage in overrides or {}:
         if stage not in settings:
             raise ImpossibleRequest(f"The work chain has no stage or setting {stage!r}; {_hint(stage, settings)}")
