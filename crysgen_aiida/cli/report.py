@@ -79,12 +79,12 @@ def report_html(process: Any, found: CandidateSet, best: Sequence[Mapping[str, A
 
 
 def funnel(process: Any, found: CandidateSet, n_best: int) -> list[tuple[str, int]]:
-    """Return how many were left after each step, from sampled strings to promoted structures."""
+    """Return how many were left after each step, from what was sampled to promoted structures."""
     frame = found.frame
     relaxed = frame[frame["status"] == "ok"]
     steps: list[tuple[str, int]] = []
     if found.sequences is not None:
-        steps += [("strings sampled", found.sequences.n_rows), ("grammatical", found.sequences.n_ok)]
+        steps += [("sampled", found.sequences.n_rows), ("accepted", found.sequences.n_ok)]
     if found.unrelaxed is not None:
         steps.append(("decoded", found.unrelaxed.n_ok))
         whole = found.unrelaxed.table.ok

@@ -77,7 +77,7 @@ _STATUS = st.sampled_from(["ok", "failed", "skipped"])
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), _STATUS, st.sampled_from([True, False, None])), max_size=30))
 def test_a_funnel_agrees_with_counting_by_hand(rows: list[tuple]) -> None:
-    """Each row is a string that is grammatical or not, decodes or not, relaxes or not, is valid or not."""
+    """Each row is a string that is accepted or not, decodes or not, relaxes or not, is valid or not."""
     n = range(len(rows))
 
     def table(status: list[str], **columns: list) -> pa.Table:
@@ -86,28 +86,28 @@ def test_a_funnel_agrees_with_counting_by_hand(rows: list[tuple]) -> None:
                 "parent_row": pa.array(list(n), pa.int64())}  # fmt: skip
         return pa.table({**held, **{k: pa.array(v, pa.bool_()) for k, v in columns.items()}})
 
-    grammatical = [r[0] for r in rows]
+    accepted = [r[0] for r in rows]
     decoded = [r[0] and r[1] for r in rows]
     status = [r[2] if d else "failed" for r, d in zip(rows, decoded, strict=True)]
     relaxed = [s == "ok" for s in status]
     valid = [r[3] if ok else None for r, ok in zip(rows, relaxed, strict=True)]
     word = {True: "ok", False: "failed"}
     found = stages_of(
-        table([word[g] for g in grammatical]), table([word[d] for d in decoded]), table(status),
+        table([word[g] for g in accepted]), table([word[d] for d in decoded]), table(status),
         table(status, valid=valid),
     )  # fmt: skip
     stages = {stage["stage"]: stage for stage in found["stages"]}
     selected = sum(d and s != "skipped" for d, s in zip(decoded, status, strict=True))
     assert [(s["stage"], s["n"], s["denominator"]) for s in found["stages"]] == [
         ("sampled", len(rows), None),
-        ("grammatical", sum(grammatical), len(rows)),
-        ("decoded", sum(decoded), sum(grammatical)),
+        ("accepted", sum(accepted), len(rows)),
+        ("decoded", sum(decoded), sum(accepted)),
         ("selected", selected, sum(decoded)),
         ("relaxed", sum(relaxed), selected),
         ("valid", sum(v is True for v in valid), sum(relaxed)),
     ]
     assert stages["valid"]["unknown"] == sum(v is None and ok for v, ok in zip(valid, relaxed, strict=True))
-    for stage in ("grammatical", "decoded", "selected", "relaxed"):  # every row that is lost has its reason counted
+    for stage in ("accepted", "decoded", "selected", "relaxed"):  # every row that is lost has its reason counted
         assert sum(stages[stage]["reasons"].values()) == stages[stage]["denominator"] - stages[stage]["n"]
     twice = {s["stage"]: s for s in add_up([found, found])["stages"]}
     for stage in with_rates(found):

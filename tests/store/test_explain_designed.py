@@ -60,7 +60,7 @@ def test_the_funnel_counts_the_rows_of_the_run(designed, ask) -> None:
     stages = {s["stage"]: s for s in found["stages"]}
     outputs = designed.outputs
     assert stages["sampled"]["n"] == outputs.sequences.n_rows
-    assert stages["grammatical"]["n"] == outputs.sequences.n_ok
+    assert stages["accepted"]["n"] == outputs.sequences.n_ok
     assert stages["decoded"]["n"] == outputs.decoded.n_ok
     assert stages["relaxed"]["n"] == outputs.crystals.n_ok
     for verdict in ("valid_composition", "unique", "novel", "near_reference"):

@@ -21,7 +21,7 @@ def stages_of(
 
     A pure function of the packed sets, of which it needs ``status``, ``reason``, ``parent_row`` and the yes/no columns
     with the texts that explain them. Each stage is ``{"stage", "kind", "n", "of", "denominator", "unknown",
-    "reasons"}``; the stages are sampled, grammatical, decoded, the gates of the selection one by one, selected,
+    "reasons"}``; the stages are sampled, accepted, decoded, the gates of the selection one by one, selected,
     relaxed, the filters of the protocol one by one, and then each verdict. Gates and filters are steps in the order
     that the sets' metadata state: the denominator of each is what the one before it left.
 
@@ -32,9 +32,9 @@ def stages_of(
     if sequences is not None:
         n = len(sequences)
         stages.append(step("sampled", n, None, None))
-        stages.append(step("grammatical", _count(_ok(sequences)), "sampled", n, _failed(sequences)))
+        stages.append(step("accepted", _count(_ok(sequences)), "sampled", n, _failed(sequences)))
     if decoded is not None:
-        # a row that was not grammatical is a row here too: it is counted where it failed
+        # a row that was not accepted is a row here too: it is counted where it failed
         tried, n = _tried(decoded, sequences), stages[-1]["n"] if stages else len(decoded)
         label = stages[-1]["stage"] if stages else "given"
         stages.append(step("decoded", _count(_ok(decoded)), label, n, _failed(decoded, tried)))
