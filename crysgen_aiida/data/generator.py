@@ -14,6 +14,7 @@ from aiida.orm.pydantic import OrmMetadataField
 
 from crysgen_aiida.crystals.errors import BadInput, CorruptWeights
 from crysgen_aiida.crystals.hashing import json_hash
+from crysgen_aiida.generators.latent_points import PREFIX
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -224,7 +225,9 @@ def read_history(content: bytes) -> list[dict[str, Any]]:
 
 
 def count_parameters(content: bytes) -> int:
-    """Return the number of numbers in a safetensors file, from its header alone.
+    """Return the number of parameters in a safetensors file, from its header alone.
+
+    The points of a latent space are no parameters.
 
     :raises CorruptWeights: if the header is malformed or the file is shorter or longer than it says.
     """
@@ -236,13 +239,13 @@ def count_parameters(content: bytes) -> int:
         if size > len(content) - 8:
             raise ValueError("its header is longer than the file")
         header = json.loads(content[8 : 8 + size])
-        tensors = [v for k, v in header.items() if k != "__metadata__"]
-        end = max((v["data_offsets"][1] for v in tensors), default=0)
+        tensors = {k: v for k, v in header.items() if k != "__metadata__"}
+        end = max((v["data_offsets"][1] for v in tensors.values()), default=0)
         if end != len(content) - 8 - size:
             raise ValueError(f"its header promises {end} bytes of numbers, {len(content) - 8 - size} are there")
         total = 0
-        for tensor in tensors:
-            n = 1
+        for name, tensor in tensors.items():
+            n = 0 if name.startswith(PREFIX) else 1
             for length in tensor["shape"]:
                 n *= int(length)
             total += n

@@ -17,6 +17,8 @@ from crysgen_aiida.crystals.errors import CorruptWeights, ImpossibleRequest
 
 FloatArray = npt.NDArray[np.float64]
 
+#: What the names of these tensors begin with.
+PREFIX = "latent."
 #: Of the unit matrix that keeps slopes finite where dimensions of the latent space are alike.
 RIDGE = 1e-6
 
@@ -52,12 +54,12 @@ def read_latent_points(weights: bytes, config: Mapping[str, Any]) -> LatentPoint
         tensors = load(weights)
     except SafetensorError as error:
         raise CorruptWeights(f"weights.safetensors is damaged ({error}); fetch the generator again.") from error
-    if "latent.means" not in tensors:
+    if f"{PREFIX}means" not in tensors:
         raise ImpossibleRequest(f"A model of {config.get('generator', 'this generator')} has no latent space to show.")
     try:
         names = [str(name) for name in config["condition_order"]]
-        arrays = {key: tensors[f"latent.{key}"].astype(np.float64) for key in ("means", "labels", "predicted")}
-        held_out = tensors["latent.held_out"].astype(bool)
+        arrays = {key: tensors[f"{PREFIX}{key}"].astype(np.float64) for key in ("means", "labels", "predicted")}
+        held_out = tensors[f"{PREFIX}held_out"].astype(bool)
         labels, predicted = (
             {name: arrays[key][:, column] for column, name in enumerate(names)} for key in ("labels", "predicted")
         )

@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from crysgen_aiida.crystals.errors import BadInput, CorruptWeights
 
@@ -101,3 +101,10 @@ def test_files_added_to_the_node_are_refused(folder):
     node.base.repository.put_object_from_bytes(pickle.dumps(1), "extra.pkl")
     with pytest.raises(ValidationError, match="can run code"):
         node.store()
+
+
+def test_points_of_a_latent_space_are_no_parameters():
+    from crysgen_aiida.data.generator import count_parameters
+
+    points = {"model.weight": np.zeros((3, 2), np.float32), "latent.means": np.zeros((50, 4), np.float32)}
+    assert count_parameters(save(points)) == 6

@@ -28,10 +28,11 @@ from crysgen_aiida.generators.ftcp.labels import Label
 from crysgen_aiida.generators.ftcp.latent_space import LatentSpace
 from crysgen_aiida.generators.ftcp.model import Vae
 from crysgen_aiida.generators.ftcp.spec import FtcpGeneratorSpec
+from crysgen_aiida.generators.latent_points import PREFIX
 from crysgen_aiida.representations.ftcp.scaler import RowScaler
 
 FORMAT = 1
-_MODEL, _LATENT = "model.", "latent."
+_MODEL, _LATENT = "model.", PREFIX
 
 
 @dataclass(frozen=True)
