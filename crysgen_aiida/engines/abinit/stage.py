@@ -35,9 +35,9 @@ _METAL = next(status for status, (label, _) in EXIT_CODES.items() if label == "E
 class AbinitDfptStage(EngineStage):
     """Response of an insulator to fields, displacements and strains; axes are those of the structure given.
 
-    A self-consistent run comes first: a metal is refused before the response is paid for, and what remains of stress
-    and forces is among the facts. Crystals with an inversion centre are computed too: they have no piezoelectricity,
-    and dielectric and elastic constants all the same.
+    A self-consistent run comes first: a metal, or a crystal under too much stress, is refused before the response is
+    paid for, and what remains of stress and forces is among the facts. Crystals with an inversion centre are computed
+    too: they have no piezoelectricity, and dielectric and elastic constants all the same.
     """
 
     @classmethod
@@ -121,6 +121,13 @@ class AbinitDfptStage(EngineStage):
             self._clean()
             return self.refused(
                 f"it is a metal, or nearly: its gap at the k-points is {gap:.3f} eV, below min_gap = {least:g} eV"
+            )
+        stress, most = 10 * max(map(abs, done.outputs.output_parameters["stress_gpa"])), self.settings["max_stress"]
+        if most is not None and stress > most:
+            self._clean()
+            return self.refused(
+                f"a stress of {stress:.0f} kbar acts on it at these settings, above max_stress = {most:g} kbar: the "
+                "cutoff is too low for these elements, or it is not at rest; raise cutoff_factor, or relax it"
             )
         last = max((n for n in done.called if isinstance(n, orm.CalcJobNode)), key=lambda n: n.pk or 0)
         more = {"parent_folder": done.outputs.remote_folder, "finished": {"1": [0]}}

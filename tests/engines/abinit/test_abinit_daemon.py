@@ -75,6 +75,13 @@ def fcc(a, symbols):
     return Structure(lattice, symbols, [[0, 0, 0], [0.25, 0.25, 0.25]][: len(symbols)])
 
 
+def test_a_crystal_under_stress_is_refused_before_the_response(verify):
+    node = verify(fcc(5.43, ["Si", "Si"]), ecut=10, kpoints=[2, 2, 2], max_stress=0.1)
+    assert node.exit_status == 500
+    assert "above max_stress = 0.1 kbar" in node.exit_message
+    assert [n.process_label for n in node.called_descendants].count("AbinitDfptCalculation") == 1
+
+
 def test_one_atom_in_the_cell_is_refused(verify):
     node = verify(fcc(5.3, ["Ar"]), ecut=10, kpoints=[2, 2, 2])
     assert node.exit_status == 500
