@@ -99,6 +99,19 @@ def rms_distance(one: Structure, other: Structure, spec: MatchSpec | None = None
     return None if result is None else float(result[0])
 
 
+def moved(before: Structure, after: Structure) -> tuple[float, bool]:
+    """Return how far the atoms of a crystal moved in a relaxation [A], root mean square, and whether a match was found.
+
+    Without rescaling, with the tolerances of MatterGen's evaluation; where nothing matches it is their largest, half of
+    (V/n)^(1/3), which is a lower bound.
+
+    :raises ValueError: if a cell is degenerate.
+    """
+    length = 0.5 * ((before.volume / len(before)) ** (1 / 3) + (after.volume / len(after)) ** (1 / 3))
+    found = rms_distance(before, after, MatchSpec(ltol=0.5, stol=0.5, angle_tol=10.0, scale=False))
+    return (0.5 if found is None else found) * length, found is not None
+
+
 def group_duplicates(structures: Sequence[Structure | None], spec: MatchSpec | None = None) -> Matches:
     """Group equal crystals, first of group in order: each is compared with the first members found before it.
 

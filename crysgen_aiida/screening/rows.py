@@ -134,20 +134,17 @@ def _semiconductor(gap: Gap, rules: Protocol) -> dict[str, Any]:
 
 def _rmsd(crystals: CrystalSet, unrelaxed: CrystalSet | None, row: int) -> float | None:
     """Return how far the atoms moved [A], by the matcher without rescaling; 0.5 (V/n)^(1/3) without a match."""
-    from crysgen_aiida.crystals.matching import MatchSpec, rms_distance
+    from crysgen_aiida.crystals.matching import moved
 
     parent = crystals.get(row)["parent_row"]
     if unrelaxed is None or parent is None or not 0 <= parent < len(unrelaxed):
         return None
     if unrelaxed.get(parent)["lattice"] is None:
         return None
-    before, after = unrelaxed.structure(parent), crystals.structure(row)
-    length = 0.5 * ((before.volume / len(before)) ** (1 / 3) + (after.volume / len(after)) ** (1 / 3))
     try:
-        moved = rms_distance(before, after, MatchSpec(ltol=0.5, stol=0.5, angle_tol=10.0, scale=False))
+        return moved(unrelaxed.structure(parent), crystals.structure(row))[0]
     except (ValueError, ArithmeticError):
         return None
-    return length * (0.5 if moved is None else moved)
 
 
 def _dimensionality(crystals: CrystalSet, row: int) -> int | None:

@@ -26,6 +26,7 @@ from crysgen_aiida.crystals.matching import (
     group_duplicates,
     match_known,
     matches,
+    moved,
     prehash,
     rms_distance,
 )
@@ -121,9 +122,21 @@ def test_tolerances_decide() -> None:
 
 def test_rms_distance_measures_and_refuses() -> None:
     assert rms_distance(rocksalt(), rocksalt()) == pytest.approx(0.0, abs=1e-6)
-    moved = rutile()
-    moved.translate_sites([0], [0.03, 0, 0])
-    distance = rms_distance(rutile(), moved)
+    pushed = rutile()
+    pushed.translate_sites([0], [0.03, 0, 0])
+    distance = rms_distance(rutile(), pushed)
     assert distance is not None
     assert 0.005 < distance < 0.1
     assert rms_distance(rocksalt(), rutile()) is None
+
+
+def test_what_matches_nothing_has_moved_by_the_largest_tolerance() -> None:
+    assert moved(rutile(), rutile()) == (pytest.approx(0, abs=1e-6), True)
+    pushed = rutile()
+    pushed.translate_sites([0], [0.03, 0, 0])
+    far, found = moved(rutile(), pushed)
+    assert found
+    assert 0.01 < far < 0.2
+    volume = (rocksalt().volume / len(rocksalt()), rutile().volume / len(rutile()))
+    most = 0.5 * 0.5 * sum(v ** (1 / 3) for v in volume)
+    assert moved(rocksalt(), rutile()) == (pytest.approx(most), False)
