@@ -12,6 +12,7 @@ import numpy as np
 
 from crysgen_aiida.cli.pictures import plain_style
 from crysgen_aiida.crystals.properties import get_property
+from crysgen_aiida.data.generator import CONFIG, WEIGHTS, GeneratorData, describe, read_folder
 from crysgen_aiida.generators.latent_points import LatentPoints, read_latent_points, steepest
 
 if TYPE_CHECKING:
@@ -27,20 +28,22 @@ def find_latent(text: str) -> LatentPoints:
     """Return the latent space of a generator of the profile, or of a checkpoint folder.
 
     :raises ImpossibleRequest: if it has none.
+    :raises BadInput: if the folder is no whole checkpoint.
+    :raises CorruptWeights: if its weights are damaged.
     """
     folder = Path(text)
-    if (folder / "weights.safetensors").is_file():
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return read_latent_points((folder / "weights.safetensors").read_bytes(), config)
+    if (folder / WEIGHTS).is_file():
+        contents = read_folder(folder)
+        describe(contents)  # refuses a checkpoint that is damaged
+        return read_latent_points(contents[WEIGHTS], json.loads(contents[CONFIG]))
     from crysgen_aiida.cli.nodes import load
     from crysgen_aiida.cli.profiles import open_profile
-    from crysgen_aiida.data.generator import GeneratorData
 
     open_profile()
     node: GeneratorData = load(text, GeneratorData, "generator (nor a folder with a checkpoint)")
     held = node.base.repository
-    config = json.loads(held.get_object_content("config.json", mode="r"))
-    return read_latent_points(held.get_object_content("weights.safetensors", mode="rb"), config)
+    config = json.loads(held.get_object_content(CONFIG, mode="r"))
+    return read_latent_points(held.get_object_content(WEIGHTS, mode="rb"), config)
 
 
 def values_of(points: LatentPoints, name: str | None, of: str) -> tuple[str, np.ndarray]:
@@ -72,6 +75,8 @@ def latent_figure(points: LatentPoints, name: str, of: str, values: np.ndarray) 
     """Return the points in the two dimensions along which a property changes most."""
     from matplotlib.figure import Figure
 
+    if points.means.shape[1] < 2:
+        raise click.ClickException("The latent space has one dimension only: there is no plane to draw.")
     (first, second, *_), _ = steepest(points.means, values)
     known = np.isfinite(values)
     low, high = np.quantile(values[known], [ENDS, 1 - ENDS])

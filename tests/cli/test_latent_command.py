@@ -12,6 +12,8 @@ from safetensors.numpy import save_file
 
 from crysgen_aiida.cli.root import crysgen
 
+CONFIG = {"generator": "ftcp", "generator_version": "1", "conditions": [], "spec": {}}
+
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
@@ -28,7 +30,9 @@ def checkpoint(tmp_path: Path) -> Path:
         {f"latent.{name}": np.ascontiguousarray(a) for name, a in tensors.items()}, folder / "weights.safetensors"
     )
     names = ["formation_energy_per_atom", "band_gap"]
-    (folder / "config.json").write_text(json.dumps({"generator": "ftcp", "condition_order": names}))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "condition_order": names}))
+    (folder / "vocabulary.json").write_text("{}")
+    (folder / "history.jsonl").write_text("")
     return folder
 
 
@@ -59,3 +63,16 @@ def test_the_picture_is_drawn(checkpoint, tmp_path, ending):
 
 def test_what_was_not_learned_is_refused(checkpoint):
     assert "not piezo_max" in run(checkpoint, "--property", "piezo_max", code=1)
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors"])
+def test_a_damaged_checkpoint_is_a_sentence(checkpoint, name):
+    (checkpoint / name).write_bytes(b"{")
+    said = run(checkpoint, code=1)
+    assert name in said
+    assert "Traceback" not in said
+
+
+def test_a_checkpoint_that_lacks_a_file_is_a_sentence(checkpoint):
+    (checkpoint / "config.json").unlink()
+    assert "config.json" in run(checkpoint, code=1)
