@@ -3,7 +3,7 @@
     python tools/build_starter_fingerprints.py [--threads 2]
 
 These 931 crystals are what the paper on piezoelectrics learned from, as far as it is public; the dissimilarity of a
-candidate is measured to them. Fingerprints of all 6,299 crystals take seven times as long (about 25 core minutes) and
+candidate is measured to them. Fingerprints of all 6,299 crystals take seven times as long (about 18 core minutes) and
 as much room; ``crysgen dataset fingerprint DATASET`` makes them where they are wanted. Needs matminer.
 """
 

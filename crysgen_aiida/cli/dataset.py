@@ -165,7 +165,7 @@ def fingerprint(dataset_id: str, labelled: tuple[str, ...], threads: int | None,
                 code: str | None, wait: bool, fmt: str) -> None:  # fmt: skip
     """Make site fingerprints of a data set, so that designs can be asked to be unlike its crystals.
 
-    Takes about 0.2 s a crystal and core, can be resumed, and is kept as a table. Needs matminer where the worker runs.
+    Takes about 0.15 s a crystal and core, can be resumed, and is kept as a table. Needs matminer where the worker runs.
     """
     node = _load(dataset_id)
     parameters = {"labelled": list(labelled)} if labelled else None

@@ -42,7 +42,7 @@ def fingerprints_for(
         nodes = ", ".join(str(known[label].pk) for label in lacking)
         raise click.ClickException(
             f"This recipe asks how unlike known crystals a candidate is, and set {nodes} has no fingerprints yet: run "
-            f"`crysgen dataset fingerprint {known[lacking[0]].pk}` (0.2 s a crystal and core), or name a table with "
+            f"`crysgen dataset fingerprint {known[lacking[0]].pk}` (0.15 s a crystal and core), or name a table with "
             "--fingerprints."
         )
     return found

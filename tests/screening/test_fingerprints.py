@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from crysgen_aiida.crystals import workers
+import crysgen_aiida
+from crysgen_aiida.crystals import symmetry, workers
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import BadInput, ImpossibleRequest
 from crysgen_aiida.crystals.run import InProcess
 from crysgen_aiida.crystals.schema import property_field
 from crysgen_aiida.crystals.table import PropertyTable
+from crysgen_aiida.screening import fingerprints
 from crysgen_aiida.screening.fingerprints import (
     COLUMN,
     LENGTH,
+    SITE,
+    STATISTICS,
     KnownFingerprints,
     fingerprint_set,
     fingerprints_of,
@@ -38,15 +45,72 @@ def table(labelled: CrystalSet) -> PropertyTable:
     return fingerprint_set(labelled, run=InProcess())
 
 
-def test_they_are_what_matminer_gives(zoo: dict[str, Any], table: PropertyTable) -> None:
+@pytest.fixture(scope="module")
+def published() -> Any:
+    """matminer's own fingerprint, which asks every site."""
     from matminer.featurizers.site import CrystalNNFingerprint
     from matminer.featurizers.structure import SiteStatsFingerprint
 
-    site = CrystalNNFingerprint.from_preset("ops", distance_cutoffs=None, x_diff_weight=0)
-    published = SiteStatsFingerprint(site, stats=("mean", "std_dev", "minimum", "maximum"))
+    return SiteStatsFingerprint(CrystalNNFingerprint.from_preset("ops", **SITE), stats=STATISTICS)
+
+
+def assert_as_published(published: Any, structures: list[Any]) -> None:
+    for structure, (values, reason) in zip(structures, fingerprints_of(structures), strict=True):
+        assert values is not None, reason
+        np.testing.assert_allclose(values, published.featurize(structure), atol=1e-6, err_msg=structure.formula)
+
+
+def test_they_are_what_matminer_gives(zoo: dict[str, Any], table: PropertyTable, published: Any) -> None:
     for row, name in ((0, "NaCl"), (2, "ZnS"), (4, "AlN")):
         np.testing.assert_allclose(table.column(COLUMN)[row], published.featurize(zoo[name]), atol=1e-6)
     assert table.metadata["method"] == f"matminer-{matminer.__version__}"
+
+
+@pytest.fixture(scope="module")
+def by_system() -> dict[str, list[Any]]:
+    """Small crystals of the starter set with fewer orbits than sites: up to four space groups of each system."""
+    crystals = CrystalSet.read(Path(crysgen_aiida.__file__).parent / "starter" / "crystals.parquet")
+    found: dict[str, dict[int, Any]] = {}
+    for row, (group, n) in enumerate(zip(crystals.column("space_group"), crystals.column("n_atoms"), strict=True)):
+        chosen = found.setdefault(symmetry.crystal_system(group), {})
+        if 4 <= n <= 6 and group not in chosen and len(chosen) < 4:
+            structure = crystals.structure(row)
+            if len(fingerprints._orbits(structure)[0]) < n:
+                chosen[group] = structure
+    return {system: list(chosen.values()) for system, chosen in found.items()}
+
+
+@pytest.mark.parametrize("system", symmetry.CRYSTAL_SYSTEMS)
+def test_asking_one_site_of_each_orbit_changes_nothing(
+    system: str, by_system: dict[str, list[Any]], published: Any
+) -> None:
+    assert by_system[system]
+    assert_as_published(published, by_system[system])
+
+
+def test_what_depends_on_the_order_of_neighbours_is_asked_of_every_site(published: Any) -> None:
+    """The parameter ``bcc`` differs among the sites of gallium in I-43d, which are all equivalent."""
+    from pymatgen.core import Lattice, Structure
+
+    gallium = Structure.from_spacegroup("I-43d", Lattice.cubic(6.1), ["Ga"], [[0.25, 0.375, 0]])
+    gallium = gallium.get_primitive_structure()
+    assert len(fingerprints._orbits(gallium)[0]) == 1
+    column = published.feature_labels().index("std_dev body-centered cubic CN_8")
+    assert published.featurize(gallium)[column] > 1e-3
+    assert_as_published(published, [gallium])
+
+
+@settings(deadline=None, max_examples=5)
+@given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([1e-5, 1e-4, 1e-3, 1e-2]))
+def test_sites_a_little_off_are_asked_singly(zoo: dict[str, Any], published: Any, seed: int, size: float) -> None:
+    moved = zoo["ZnS"].copy()
+    moved.make_supercell([2, 1, 1])
+    assert len(fingerprints._orbits(moved)[0]) == 1  # elements do not enter: as in diamond
+    shifts = np.random.default_rng(seed).normal(scale=size, size=(len(moved), 3))
+    for k, shift in enumerate(shifts):
+        moved.translate_sites([k], shift, frac_coords=False)
+    assert len(fingerprints._orbits(moved)[0]) > 1
+    assert_as_published(published, [moved])
 
 
 def test_every_row_has_one_or_a_reason(table: PropertyTable, labelled: CrystalSet) -> None:
