@@ -11,13 +11,15 @@ The four stages are those of Z. Ren et al., Matter 5, 314 (2022). Stage 1 asks f
 Stage 2 designs: points are drawn, decoded and read; a design leaves the stage if it is a crystal whose reduced formula
 is neither in the data nor that of an earlier design. Stage 3 relaxes with CHGNet; stage 4 takes the formation energy
 against elements of the same potential. A *success* is a relaxed crystal within 0.06 eV/atom of the target; the
-denominator is all designs that left stage 2. The arms differ in stage 2 alone and have the same number of designs:
+denominator is all designs that left stage 2. ``--dissimilarity`` adds the least distance of the site fingerprints of a
+design to those of the data. The arms differ in stage 2 alone and have the same number of designs:
 
-* ``lp``: local perturbation of the training points nearest to the target, predicted within the tolerance;
-* ``unfiltered``: the same without a look at the prediction;
-* ``automatic``: as ``lp``, with the largest scale that gives fewer than 20 % errors (the paper's rule);
-* ``random``: local perturbation of training points drawn at random, with the same scale;
-* ``substitution``: elements exchanged in crystals of the training set near the target.
+* ``lp``: local perturbation of the training points nearest to the target; kept are crystals of new formulas with room
+  for their atoms, whose formation energy, read of the decoded crystal, is predicted within the tolerance;
+* ``random``: the same around training points drawn at random, whatever is predicted;
+* ``substitution``: elements exchanged in crystals of the training set near the target;
+* ``unfiltered``: as ``lp``, whatever is predicted and however close atoms are;
+* ``automatic``: as ``lp``, with the largest scale that gives fewer than 20 % errors (the paper's rule).
 
 The random success rate is the share of rows of the data that, relaxed and judged in the same way, lie within the
 tolerance. The improvement is success / random - 1, its interval that of a ratio of two shares.
@@ -31,7 +33,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -43,28 +45,32 @@ from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.files import write_text
 from crysgen_aiida.crystals.matching import moved
 from crysgen_aiida.crystals.run import InProcess
-from crysgen_aiida.crystals.table import SequenceSet
+from crysgen_aiida.crystals.table import PropertyTable, SequenceSet
 from crysgen_aiida.generators.contract import get_generator
 from crysgen_aiida.physics.reference import e_above_reference
 from crysgen_aiida.physics.relaxation import RelaxSpec, relax_set
+from crysgen_aiida.screening.fingerprints import KnownFingerprints, fingerprint_set
 
+T = TypeVar("T", CrystalSet, PropertyTable)
 ASKED = "formation_energy_per_atom"
 TARGETS = (-0.5, -0.3, -0.6, -0.7)  # [eV/atom]
 TOLERANCE = 0.06  # [eV/atom]
 #: Draws for each design that is wanted: stage 2 takes the first that leave it.
-DRAWS = 20
+DRAWS = 5
 RELAX = RelaxSpec(max_steps=300, optimizer="lbfgs")
 #: Of the noise, in widths of the posterior, as the recipe `ftcp-formation-energy` has it.
-SCALE = 1.5
-FILTER = {"filter": True, "tolerances": [f"{ASKED}:{TOLERANCE}"]}
+SCALE = 1.2
+ROOM = {"filter": True, "new_formula": True, "attempts": 100}
+FILTER = {**ROOM, "tolerances": [f"{ASKED}:{TOLERANCE}"]}
 #: name -> (generator, whether it is asked for the target, settings of sampling)
 ARMS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "lp": ("ftcp", True, {"scale": SCALE, **FILTER}),
+    "random": ("ftcp", False, {"scale": SCALE, **ROOM}),
+    "substitution": ("substitution", True, {"bandwidth": 0.1}),
     "unfiltered": ("ftcp", True, {"scale": SCALE}),
     "automatic": ("ftcp", True, FILTER),
-    "random": ("ftcp", False, {"scale": SCALE}),
-    "substitution": ("substitution", True, {"bandwidth": 0.1}),
 }
+DISSIMILAR = 0.75  # of the Materials Project
 BARS = {"lp, pooled: improvement over random": 132.0}
 
 
@@ -80,14 +86,14 @@ class Study:
         self.checkpoint, self.data, self.home = checkpoint, data, home
         self.n, self.rows, self.seed = n, rows, seed
 
-    def kept(self, name: str, compute: Callable[[InProcess], CrystalSet]) -> CrystalSet:
-        """Return a set from the folder, computed if it is not there."""
+    def kept(self, name: str, compute: Callable[[InProcess], T], kind: type[T] = CrystalSet) -> T:
+        """Return a table from the folder, computed if it is not there."""
         path = self.home / f"{name}.parquet"
         if not path.exists():
             folder = self.home / name
             folder.mkdir(parents=True, exist_ok=True)
             compute(InProcess(folder=folder, on_progress=_tell(name))).write(path)
-        return CrystalSet.read(path)
+        return kind.read(path)
 
     @cached_property
     def spec(self) -> Any:
@@ -171,6 +177,23 @@ class Study:
             f"data relaxed {len(some)}", lambda run: relax_set(some, potential="chgnet", spec=RELAX, run=run)
         )
 
+    @cached_property
+    def fingerprints(self) -> KnownFingerprints:
+        """Site fingerprints of all rows the model learned from."""
+        table = self.kept("fingerprints", lambda run: fingerprint_set(self.learned, run=run), PropertyTable)
+        return KnownFingerprints({"data": table})
+
+    def dissimilarities(self, arm: str) -> list[float]:
+        """Return how unlike every row of the data the relaxed designs of an arm are."""
+        found = []
+        for target in TARGETS:
+            relaxed = self.relaxed(arm, target)
+            valid = relaxed.take(np.flatnonzero(judged(relaxed)["relaxed"]).tolist())
+            name = f"{arm} {target:g} fingerprints {len(relaxed)}"
+            made = self.kept(name, lambda run, valid=valid: fingerprint_set(valid, run=run), PropertyTable)
+            found += [self.fingerprints.nearest(v)[0] for v in made.column("fingerprint") if v]
+        return found
+
 
 def _tell(name: str) -> Callable[[str, int, int, dict[str, Any]], None]:
     def tell(stage: str, done: int, total: int, _: dict[str, Any]) -> None:
@@ -200,8 +223,8 @@ def distances(designs: CrystalSet, relaxed: CrystalSet) -> list[tuple[float, boo
     return [moved(designs.structure(row), relaxed.structure(row)) for row in np.flatnonzero(relaxed.ok).tolist()]
 
 
-def study(work: Study) -> dict[str, Any]:
-    """Return all figures."""
+def study(work: Study, arms: list[str], dissimilarity: bool) -> dict[str, Any]:
+    """Return all figures of some arms."""
     table: dict[str, Any] = {}
 
     def add(figures: dict[str, Any]) -> None:
@@ -211,7 +234,7 @@ def study(work: Study) -> dict[str, Any]:
     data = judged(work.relaxed_data())
     random = {t: share(int(successes(data, t).sum()), len(data["relaxed"])) for t in TARGETS}
     add({f"data, {t:g}: random success": entry for t, entry in random.items()})
-    for arm in ARMS:
+    for arm in arms:
         hits, total, stable, coming = 0, 0, 0, 0.0
         paths: list[tuple[float, bool]] = []
         for t in TARGETS:
@@ -246,6 +269,15 @@ def study(work: Study) -> dict[str, Any]:
                 f"{arm}, pooled: no match with what it was": share(sum(not found for _, found in paths), len(paths)),
             }
         )
+        if dissimilarity:
+            far = work.dissimilarities(arm)
+            add(
+                {
+                    f"{arm}, pooled: dissimilarity, {q} %": figure(np.percentile(far, q), "1")
+                    for q in (5, 25, 50, 75, 95)
+                }
+                | {f"{arm}, pooled: dissimilar": share(sum(d >= DISSIMILAR for d in far), len(far))}
+            )
     return complete(table)
 
 
@@ -274,11 +306,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="designs a target and arm")
     parser.add_argument("--rows", type=int, help="rows of the data")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=["lp", "random", "substitution"])
+    parser.add_argument("--dissimilarity", action="store_true", help="to the data (matminer; 0.15 s a row of it)")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     asked.home.mkdir(parents=True, exist_ok=True)
     n, rows = asked.n or (200 if asked.full else 20), asked.rows or (1000 if asked.full else 50)
-    table = study(Study(asked.checkpoint, CrystalSet.read(asked.data), asked.home, n, rows, asked.seed))
+    work = Study(asked.checkpoint, CrystalSet.read(asked.data), asked.home, n, rows, asked.seed)
+    table = study(work, asked.arms, asked.dissimilarity)
     if asked.json:
         write_text(asked.json, json.dumps(table, indent=1) + "\n")
 

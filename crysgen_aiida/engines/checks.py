@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from crysgen_aiida.crystals.errors import BadInput
 from crysgen_aiida.data.structures import to_pymatgen
 from crysgen_aiida.engines.pseudos import why_not_covered
+from crysgen_aiida.physics.contacts import closest_contact
 
 if TYPE_CHECKING:
     from aiida import orm
@@ -28,17 +27,12 @@ def unsuitable(node: orm.StructureData, family: Any) -> str:
 
 
 def overlap(structure: Structure) -> str:
-    """Return a sentence if two atoms, periodic images included, overlap, else nothing.
-
-    Radii are the covalent ones of B. Cordero et al., Dalton Trans. 2832 (2008), as ASE holds them.
-    """
-    from ase.data import covalent_radii
-
-    radii = np.array([covalent_radii[site.specie.Z] for site in structure])
-    first, second, _, distances = structure.get_neighbor_list(r=2 * OVERLAP * float(radii.max()), exclude_self=True)
-    for i, j, distance in zip(first, second, distances, strict=True):
-        allowed = OVERLAP * float(radii[i] + radii[j])
-        if distance < allowed:
-            a, b = structure[int(i)].specie.symbol, structure[int(j)].specie.symbol
-            return f"atoms {i} ({a}) and {j} ({b}) are {distance:.2f} A apart, less than {allowed:.2f} A: they overlap"
-    return ""
+    """Return a sentence if two atoms, periodic images included, overlap, else nothing."""
+    contact = closest_contact(structure.lattice.matrix, structure.atomic_numbers, structure.frac_coords, OVERLAP)
+    if contact is None:
+        return ""
+    a, b = structure[contact.i].specie.symbol, structure[contact.j].specie.symbol
+    return (
+        f"atoms {contact.i} ({a}) and {contact.j} ({b}) are {contact.distance:.2f} A apart, less than "
+        f"{OVERLAP * contact.radii:.2f} A: they overlap"
+    )

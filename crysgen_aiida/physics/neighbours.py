@@ -45,13 +45,13 @@ def half_list(cell: Floats, frac: Floats, cutoff: float, skin: float) -> HalfLis
 
     whole = np.floor(frac)
     wrapped = np.ascontiguousarray((frac - whole) @ cell)
-    center, other, image, distance = find_points_in_spheres(
+    center, other, image, _ = find_points_in_spheres(
         wrapped, wrapped, cutoff + skin, np.array([1, 1, 1]), np.ascontiguousarray(cell), 1e-8
     )
     image = np.rint(image).astype(np.int64)
     # one of (i, j, n) and (j, i, -n): i < j, or the image whose first non-zero entry is positive
     first = np.where(image[:, 0] != 0, image[:, 0], np.where(image[:, 1] != 0, image[:, 1], image[:, 2]))
-    keep = (distance > 1e-8) & ((center < other) | ((center == other) & (first > 0)))
+    keep = (center < other) | ((center == other) & (first > 0))
     i, j, image = center[keep], other[keep], image[keep]
     # the images above belong to wrapped atoms: refer them to the atoms as given
     shift = image - whole[j] + whole[i]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import make_ftcp_spec
@@ -23,8 +24,11 @@ from crysgen_aiida.generators.ftcp.generator import Ftcp
 from crysgen_aiida.generators.ftcp.info import INFO
 from crysgen_aiida.generators.ftcp.labels import Label
 from crysgen_aiida.generators.ftcp.latent_space import LatentSpace
-from crysgen_aiida.generators.ftcp.sampling import Sampler, slerp
+from crysgen_aiida.generators.ftcp.sampling import Network, Sampler, slerp
 from crysgen_aiida.generators.ftcp.spec import SamplingSpec
+from crysgen_aiida.physics.contacts import closest_contact
+from crysgen_aiida.representations.ftcp.compact import compact_of
+from crysgen_aiida.representations.ftcp.encode import matrices
 
 ENERGY = "formation_energy_per_atom"
 SCALED = {"scale": 0.3}
@@ -176,9 +180,51 @@ def test_the_filter_keeps_what_is_predicted_to_be_near(ftcp_trained: Path) -> No
     assert (np.abs(free.values(f"predicted.{ENERGY}") + 1.5) > 0.3).any(), "without it some are farther"
     hopeless = draw(ftcp_trained, 5, {ENERGY: -1.5}, **{**wide, "tolerances": (f"{ENERGY}:1e-9",), "attempts": 2})
     assert hopeless.column("status") == ["failed"] * 5
-    assert hopeless.column("reason")[0] == "None of 2 draws was predicted to be what is asked for."
+    assert hopeless.column("reason")[0] == "None of 2 draws was a crystal predicted to be what is asked for."
     decoded = Ftcp().decode(hopeless, make_ftcp_spec(), seed=1, run=InProcess())
     assert decoded.column("reason")[0] == f"There is no design: {hopeless.column('reason')[0]}"
+
+
+def test_properties_are_those_of_the_decoded_crystals(ftcp_trained: Path) -> None:
+    designs = draw(ftcp_trained, 40, {ENERGY: -1.5}, scale=2.0)
+    crystals = Ftcp().decode(designs, make_ftcp_spec(), seed=1, run=InProcess())
+    held = read_checkpoint(ftcp_trained)
+    compact, _ = compact_of(crystals, held.spec.representation)
+    inputs = held.scaler.transform(matrices(compact, held.spec.representation)).astype(np.float64)
+    network = Network(held, "cpu")
+    with torch.inference_mode():
+        means, _ = network.model.encoder(torch.from_numpy(inputs))
+    expected = np.where(crystals.ok, network.properties(means.numpy())[:, 0], np.nan)
+    np.testing.assert_allclose(designs.values(f"predicted.{ENERGY}"), expected, rtol=1e-5)
+    at_points = draw(ftcp_trained, 40, {ENERGY: -1.5}, scale=2.0, predict="point")
+    expected = network.properties(np.array(at_points.column("latent"), dtype=np.float64))[:, 0]
+    np.testing.assert_allclose(at_points.values(f"predicted.{ENERGY}"), expected, rtol=1e-5)
+
+
+def test_the_filter_asks_for_room(ftcp_trained: Path) -> None:
+    wide = {"filter": True, "scale": 1.5, "tolerances": (f"{ENERGY}:3.0",), "attempts": 40}
+    for asked in (0.0, 0.8):
+        designs = draw(ftcp_trained, 30, {ENERGY: -1.5}, min_contact=asked, **wide)
+        crystals = Ftcp().decode(designs, make_ftcp_spec(), seed=1, run=InProcess())
+        near = [
+            closest_contact(s.lattice.matrix, s.atomic_numbers, s.frac_coords, 0.8) is not None
+            for s in map(crystals.structure, np.flatnonzero(crystals.ok).tolist())
+        ]
+        assert len(near) > 5
+        assert any(near) == (asked == 0)
+
+
+def test_the_filter_asks_for_new_formulas(ftcp_trained: Path) -> None:
+    wide = {"filter": True, "tolerances": (f"{ENERGY}:3.0",), "attempts": 40, "min_contact": 0.0}
+    known = set(read_checkpoint(ftcp_trained).space.formulas)
+    near = draw(ftcp_trained, 30, {ENERGY: -1.5}, scale=0.1, **wide)
+    assert near.ok.all()
+    assert known.issuperset(Ftcp().decode(near, make_ftcp_spec(), seed=1, run=InProcess()).column("reduced_formula"))
+    for scale in (0.1, 2.0):
+        designs = draw(ftcp_trained, 30, {ENERGY: -1.5}, scale=scale, new_formula=True, **wide)
+        formulas = Ftcp().decode(designs, make_ftcp_spec(), seed=1, run=InProcess()).column("reduced_formula")
+        assert not known.intersection(formulas)
+        assert any(formulas) == (scale == 2.0), "next to a training point there is none"
 
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
@@ -227,8 +273,8 @@ def test_other_sizes_and_relaxers_are_refused(ftcp_trained: Path) -> None:
         ({ENERGY: []}, {}, "an empty list"),
         ({}, {"where": ("piezo_max > 1",)}, "bound piezo_max, which this model has not learned"),
         ({}, {"where": (f"{ENERGY} < -100",)}, "No training point has"),
-        ({}, {"filter": True}, "nothing to choose by"),
-        ({"band_gap": 1.0}, {"filter": True, "tolerances": (f"{ENERGY}:0.1",)}, "nothing to choose by"),
+        ({}, {"filter": True, "min_contact": 0.0}, "nothing to choose by"),
+        ({"band_gap": 1.0}, {"filter": True, "tolerances": (f"{ENERGY}:0.1",)}, "of which nothing was asked"),
     ],
 )
 def test_impossible_requests(

@@ -143,9 +143,16 @@ def _check_filter(held: Checkpoint, targets: dict[str, list[float]], spec: Sampl
                 f"The sampling settings bound {name}, which this model has not learned; it knows "
                 f"{', '.join(known) or 'nothing'}."
             )
-    if spec.filter and not spec.where and not set(tolerances) & set(targets):
+    chooses = spec.where or set(tolerances) & set(targets) or spec.new_formula or spec.min_contact
+    if spec.filter and not chooses:
         raise ImpossibleRequest(
-            "sampling.filter has nothing to choose by: give sampling.where, or sampling.tolerances of what is asked."
+            "sampling.filter has nothing to choose by: give sampling.where, sampling.tolerances of what is asked, "
+            "sampling.new_formula or sampling.min_contact."
+        )
+    if unheard := sorted(set(tolerances) - set(targets)) if spec.filter else []:
+        raise ImpossibleRequest(
+            f"sampling.tolerances bound {', '.join(unheard)}, of which nothing was asked; give a target, or leave the "
+            "tolerance out."
         )
 
 
@@ -153,7 +160,7 @@ def _pack(sampler: Sampler, rows: range, designs: Designs) -> SequenceSet:
     held = sampler.held
     space = held.space
     ok = designs.accepted
-    reason = f"None of {sampler.spec.attempts} draws was predicted to be what is asked for."
+    reason = f"None of {sampler.spec.attempts} draws was a crystal predicted to be what is asked for."
     first, second = (
         [int(space.rows[p]) if p != NOWHERE else None for p in designs.points[:, i].tolist()] for i in (0, 1)
     )
@@ -176,7 +183,7 @@ def _pack(sampler: Sampler, rows: range, designs: Designs) -> SequenceSet:
     for column, label in enumerate(held.labels):
         method = f"ftcp:{str(held.config['weights_sha256'])[:8]}"
         field = schema.property_field(label.name, method, column=f"predicted.{label.name}")
-        table = table.append_column(field, pa.array(designs.predicted[:, column].astype(np.float64)))
+        table = table.append_column(field, pa.array(designs.predicted[:, column].astype(np.float64), from_pandas=True))
     for name in sampler.targets:
         field = schema.property_field(name, "requested", column=f"target.{name}")
         table = table.append_column(field, pa.array([sampler.target(row)[name] for row in rows], type=pa.float64()))
@@ -197,8 +204,14 @@ def _metadata(sampler: Sampler) -> dict[str, Any]:
         "ftcp_encoder_noise": spec.encoder_noise,
         "ftcp_rank_by": spec.rank_by,
         "ftcp_where": list(spec.where),
-        "ftcp_filter": {"attempts": spec.attempts, "tolerances": list(spec.tolerances)} if spec.filter else {},
+        "ftcp_predict": spec.predict,
+        "ftcp_filter": _filter(spec) if spec.filter else {},
     }
+
+
+def _filter(spec: SamplingSpec) -> dict[str, Any]:
+    names = ("attempts", "tolerances", "new_formula", "min_contact")
+    return {name: getattr(spec, name) for name in names}
 
 
 def _representation(sequences: SequenceSet, spec: FtcpGeneratorSpec) -> FtcpSpec:

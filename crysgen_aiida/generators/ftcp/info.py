@@ -7,7 +7,7 @@ from crysgen_aiida.generators.contract import GeneratorInfo
 from crysgen_aiida.generators.ftcp.presets import PRESETS
 from crysgen_aiida.generators.ftcp.spec import FtcpGeneratorSpec
 
-VERSION = "1"
+VERSION = "2"
 
 INFO = GeneratorInfo(
     name="ftcp",

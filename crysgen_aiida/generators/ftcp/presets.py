@@ -18,7 +18,7 @@ _PAPER: Mapping[str, Any] = {
         "optimizer": "rmsprop", "lr": 5e-4, "min_lr": 1e-6, "schedule": "steps", "step_epochs": (50, 100),
         "step_rates": (1e-4, 5e-5), "plateau_patience": 4, "plateau_factor": 0.3, "keep": "last",
     },
-    "sampling": {"encoder_noise": True, "noise": "unit"},
+    "sampling": {"encoder_noise": True, "noise": "unit", "predict": "point", "min_contact": 0.0},
 }  # fmt: skip
 
 

@@ -6,13 +6,15 @@ below the single precision that is kept: neither the batch size nor a resumption
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.run import Run, keyed_rng
 from crysgen_aiida.generators.ftcp.checkpoint import Checkpoint
 from crysgen_aiida.generators.ftcp.constraints import read_constraints, read_tolerances
@@ -20,11 +22,14 @@ from crysgen_aiida.generators.ftcp.labels import unscaled
 from crysgen_aiida.generators.ftcp.reconstruction import Reconstruction
 from crysgen_aiida.generators.ftcp.spec import SamplingSpec
 from crysgen_aiida.generators.memory import memory_guard
-from crysgen_aiida.representations.ftcp.compact import Compact
+from crysgen_aiida.physics.contacts import closest_contact
+from crysgen_aiida.representations.ftcp.compact import Compact, compact_of
 from crysgen_aiida.representations.ftcp.decode import crystals_of, read_matrices
+from crysgen_aiida.representations.ftcp.encode import matrices
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 #: Stands for no training point.
 NOWHERE = -1
@@ -36,14 +41,14 @@ class Designs:
 
     compact: Compact
     latents: npt.NDArray[np.float32]  #: (n, Z)
-    predicted: npt.NDArray[np.float32]  #: (n, P) in the units of the labels
+    predicted: npt.NDArray[np.float32]  #: (n, P) in the units of the labels, NaN of what is no crystal
     points: IntArray  #: (n, 2) training points it comes from, NOWHERE if it comes from none
     attempts: IntArray  #: (n,)
     accepted: npt.NDArray[np.bool_]  #: (n,) whether it passed the filter
 
 
 class Network:
-    """Decoder and branches of a model, in double precision."""
+    """A model, in double precision."""
 
     def __init__(self, held: Checkpoint, device: str) -> None:
         self.held, self.device = held, torch.device(device)
@@ -60,8 +65,14 @@ class Network:
     def decode(self, latents: FloatArray) -> Compact:
         """Return what the left blocks of the decoded matrices say."""
         scores = self.reading.scores(self.model.decoder(torch.from_numpy(latents).to(self.device)))
-        matrices = self.held.scaler.inverse(scores.float().cpu().numpy())
-        return read_matrices(matrices, self.held.spec.representation)
+        decoded = self.held.scaler.inverse(scores.float().cpu().numpy())
+        return read_matrices(decoded, self.held.spec.representation)
+
+    @torch.inference_mode()
+    def encode(self, compact: Compact) -> FloatArray:
+        """Return the means (n, Z) of crystals."""
+        scaled = self.held.scaler.transform(matrices(compact, self.held.spec.representation)).astype(np.float64)
+        return np.asarray(self.model.encoder(torch.from_numpy(scaled).to(self.device))[0].cpu().numpy())
 
 
 @dataclass
@@ -90,6 +101,7 @@ class Sampler:
         ]
         means = self.held.space.means[~self.held.space.held_out]
         self.centre, self.spread = means.mean(axis=0), means.std(axis=0)
+        self.formulas = frozenset(self.held.space.formulas)
         self.bounds = read_constraints(self.spec.where)
         self.tolerances = read_tolerances(self.spec.tolerances)
         self.scale, self.errors = self.spec.scale, {}
@@ -110,7 +122,6 @@ class Sampler:
             return
         rows = range(self.spec.probe)
         for scale in self.spec.scales:
-            run.check_time()
             latents = np.stack([self._draw(row, keyed_rng(self.seed, "probe", row), scale)[0] for row in rows])
             crystals = crystals_of(self._decoded(latents, run), self.held.spec.representation)
             self.errors[scale] = float((~crystals.ok).mean())
@@ -133,6 +144,7 @@ class Sampler:
         """
         n, z = len(rows), self.held.space.means.shape[1]
         latents, points = np.zeros((n, z)), np.full((n, 2), NOWHERE)
+        compact = Compact.empty(n, self.held.spec.representation)
         predicted = np.zeros((n, len(self.held.labels)))
         attempts = np.zeros(n, dtype=np.int64)
         accepted = np.zeros(n, dtype=bool)
@@ -141,26 +153,47 @@ class Sampler:
             left = np.flatnonzero(~accepted)
             if not len(left):
                 break
-            run.check_time()
             for i in left.tolist():
                 latents[i], points[i] = self._draw(rows[i], generators[i], self.scale)
-            predicted[left] = self.network.properties(latents[left].astype(np.float32).astype(np.float64))
+            latents[left] = latents[left].astype(np.float32)  # what is kept is what is decoded
+            decoded = self._decoded(latents[left], run)
+            crystals = crystals_of(decoded, self.held.spec.representation)
+            of_crystals = self.spec.predict == "crystal"
+            predicted[left] = (
+                self._properties_of(crystals, run) if of_crystals else self.network.properties(latents[left])
+            )
+            compact.put(left, decoded)
             attempts[left] += 1
-            accepted[left] = [self._passes(rows[i], predicted[i]) for i in left.tolist()]
-        kept = latents.astype(np.float32)
-        compact = self._decoded(kept.astype(np.float64), run)
-        return Designs(compact, kept, predicted.astype(np.float32), points, attempts, accepted)
+            formulas = crystals.column("reduced_formula")
+            accepted[left] = [
+                self._is_near(rows[i], predicted[i]) and self._is_new(formulas[k]) and self._has_room(crystals, k)
+                for k, i in enumerate(left.tolist())
+            ]
+        return Designs(compact, latents.astype(np.float32), predicted.astype(np.float32), points, attempts, accepted)
 
     def _decoded(self, latents: FloatArray, run: Run) -> Compact:
+        return Compact.concat(self._in_batches(lambda some: self.network.decode(latents[some]), len(latents), run))
+
+    def _properties_of(self, crystals: CrystalSet, run: Run) -> FloatArray:
+        """Return the properties (n, P) read at the means of crystals, NaN where there is none."""
+        compact, reasons = compact_of(crystals, self.held.spec.representation)
+        good = np.flatnonzero([reason is None for reason in reasons])
+        means = self._in_batches(lambda some: self.network.encode(compact.take(good[some])), len(good), run)
+        read = np.full((len(crystals), len(self.held.labels)), np.nan)
+        read[good] = self.network.properties(np.concatenate(means))
+        return read
+
+    def _in_batches(self, compute: Callable[[slice], T], n: int, run: Run) -> list[T]:
+        """Return what is computed of n rows, of as many together as the memory allows."""
         size = max(1, int(self.spec.batch * float(getattr(run, "batch_scale", 1.0))))
-        parts = []
-        for start in range(0, max(1, len(latents)), size):
+        found = []
+        for start in range(0, max(1, n), size):
             run.check_time()
             with memory_guard("sampling.batch", size):
-                parts.append(self.network.decode(latents[start : start + size]))
-        return Compact.concat(parts)
+                found.append(compute(slice(start, start + size)))
+        return found
 
-    def _passes(self, row: int, predicted: FloatArray) -> bool:
+    def _is_near(self, row: int, predicted: FloatArray) -> bool:
         """Return whether predicted properties are within the tolerances of what is asked, and within bounds."""
         if not self.spec.filter:
             return True
@@ -171,6 +204,20 @@ class Sampler:
             if name in self.tolerances
         )
         return near and all(bool(bound.holds(value[bound.name])) for bound in self.bounds)
+
+    def _is_new(self, formula: str | None) -> bool:
+        """Return whether a formula is not one of the training points."""
+        return not (self.spec.filter and self.spec.new_formula and formula in self.formulas)
+
+    def _has_room(self, crystals: CrystalSet, row: int) -> bool:
+        """Return whether a row is a crystal whose atoms are far enough apart."""
+        if not self.spec.filter or self.spec.min_contact == 0:
+            return True
+        if not crystals.ok[row]:
+            return False
+        cell = crystals.get(row)
+        lattice, frac = np.reshape(cell["lattice"], (3, 3)), np.reshape(cell["frac_coords"], (-1, 3))
+        return closest_contact(lattice, cell["numbers"], frac, self.spec.min_contact) is None
 
     def _draw(self, row: int, rng: np.random.Generator, scale: float) -> tuple[FloatArray, tuple[int, int]]:
         """Return a latent point and the training points it comes from."""

@@ -218,9 +218,16 @@ class SamplingSpec:
     :param rank_by: whether ``label`` or ``predicted`` values of the training points count for target and constraints.
     :param encoder_noise: whether a training point lies where the encoder draws it, as in the published code, instead of
         at its mean.
+    :param predict: what the predicted properties are read of: ``crystal``, the decoded crystal, encoded again (none if
+        it is no crystal), or ``point``, the point that was drawn. Branches learn at the means of crystals; between
+        them they err by several times as much.
     :param filter: draw again, up to ``attempts`` times, until the predicted properties satisfy ``where`` and lie within
-        ``tolerances`` of the target; a row that fails has a reason.
+        ``tolerances`` of the target, and the decoded crystal is what ``new_formula`` and ``min_contact`` ask for; a row
+        that fails has a reason.
     :param tolerances: ``property:value`` pairs, e.g. ``band_gap:0.3``.
+    :param new_formula: the filter asks for formulas that no training or held-out row has.
+    :param min_contact: distances between atoms that the filter asks for, in sums of covalent radii: 1 in 1,000 known
+        crystals has one below 0.69, but half of the designs do; 0: any.
     :param batch: designs computed together; results do not depend on it.
     :param part_rows: designs a resumable part.
     """
@@ -236,9 +243,12 @@ class SamplingSpec:
     where: tuple[str, ...] = ()
     rank_by: str = "label"
     encoder_noise: bool = False
+    predict: str = "crystal"
     filter: bool = False
     tolerances: tuple[str, ...] = ()
-    attempts: int = 20
+    new_formula: bool = False
+    min_contact: float = 0.7
+    attempts: int = 50
     batch: int = 256
     part_rows: int = 1024
 
@@ -255,6 +265,11 @@ class SamplingSpec:
             self.rank_by in ("label", "predicted"),
             f"sampling.rank_by must be label or predicted, not {self.rank_by!r}.",
         )
+        require(
+            self.predict in ("crystal", "point"),
+            f"sampling.predict must be crystal or point, not {self.predict!r}.",
+        )
+        require(0 <= self.min_contact < 1, f"sampling.min_contact must be in [0, 1), not {self.min_contact}.")
         counts = (self.probe, self.designs_per_point, self.neighbours, self.attempts, self.batch, self.part_rows)
         require(
             min(counts) >= 1,

@@ -76,6 +76,11 @@ class Compact:
         """Return some rows, by index, slice or mask."""
         return type(self)(self.numbers[rows], self.lattices[rows], self.coords[rows], self.occupancy[rows])
 
+    def put(self, rows: Any, other: Self) -> None:
+        """Write the rows of another into some rows of this one."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(other, field.name)
+
     def to_columns(self) -> dict[str, pa.Array]:
         """Return the payload columns of a set (:data:`COLUMNS`), null where there is no crystal."""
         arrays: tuple[np.ndarray, ...] = (self.numbers, self.lattices, self.coords, self.occupancy)
