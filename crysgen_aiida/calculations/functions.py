@@ -10,6 +10,7 @@ import pyarrow as pa
 from aiida import orm
 from aiida.engine import calcfunction
 
+from crysgen_aiida.crystals import labels as id_labels
 from crysgen_aiida.crystals.errors import BadInput, EmptySet
 from crysgen_aiida.data.constraints import columns_of
 from crysgen_aiida.data.decision import DecisionSet
@@ -77,6 +78,13 @@ def _labels(decision: DecisionData, crystals: CrystalSetData) -> set[str]:
 def select_rows(crystals: CrystalSetData, rows: orm.List) -> CrystalSetData:
     """Return some rows of a set as a set, in the order given."""
     return CrystalSetData(crystals.table.take([int(row) for row in rows.get_list()], parent_input="crystals"))
+
+
+@calcfunction
+def join_labels(crystals: CrystalSetData, labels: PropertyTableData, on: orm.Str) -> CrystalSetData:
+    """Return a set with the labels of a table, where the ids in its column ``on`` are those of the table."""
+    joined, _ = id_labels.join_labels(crystals.table, labels.table, on.value)
+    return CrystalSetData(joined.take(range(len(joined)), parent_input="crystals"))
 
 
 @calcfunction

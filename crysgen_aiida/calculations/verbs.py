@@ -172,7 +172,7 @@ class RelaxCalculation(WorkerCalculation):
 class ScreenCalculation(WorkerCalculation):
     """Judge crystals by a named protocol: validity, uniqueness, novelty, energy, conditions met."""
 
-    CACHE_VERSION = 3
+    CACHE_VERSION = 4
     VERB = "screen"
     SETS: ClassVar = {"crystals": CrystalSetData, "reference": ReferenceEnergiesData}
     OPTIONAL_SETS: ClassVar = {"unrelaxed": CrystalSetData, "sequences": SequenceSetData}

@@ -9,6 +9,7 @@ import click
 from aiida.cmdline.groups import VerdiCommandGroup
 
 from crysgen_aiida.cli.deriving import derive, elastic, kappa, phonons, relax
+from crysgen_aiida.cli.labels import JOINED, columns_of, join
 from crysgen_aiida.cli.output import emit, emit_record, format_option
 from crysgen_aiida.cli.pictures import check_output, sheet_options, write_picture
 from crysgen_aiida.cli.profiles import with_profile
@@ -43,7 +44,7 @@ def import_(path: Path, label: str, file_format: str | None, method: str | None,
     from crysgen_aiida.crystals.formats import read_crystals
     from crysgen_aiida.data.packed import CrystalSetData
 
-    chosen = _chosen(properties)
+    chosen = columns_of(properties) or None
     crystals = read_crystals(path, fmt=file_format, method=method, properties=chosen, structure_column=structure_column)
     if not crystals.ok.any():
         raise EmptySet(
@@ -86,7 +87,7 @@ def import_(path: Path, label: str, file_format: str | None, method: str | None,
 @format_option
 @with_profile
 def list_(everything: bool, fmt: str) -> None:
-    """List the data sets: those that were imported, not made by a run."""
+    """List the data sets: those that were imported, or joined of what was, not made by a run."""
     from aiida import orm
 
     from crysgen_aiida.cli.nodes import summary
@@ -97,7 +98,7 @@ def list_(everything: bool, fmt: str) -> None:
     rows = []
     for node in query.all(flat=True):
         creator = creator_of(node)
-        if creator is not None and not everything:
+        if creator is not None and creator.process_label != JOINED and not everything:
             continue
         row = {**summary(node), "rows": node.n_rows, "ok": node.n_ok, "properties": sorted(node.column_stats)}
         if everything:
@@ -191,7 +192,7 @@ def predict(dataset_id: str, threads: int | None, site: dict[str, Any], code: st
     derive("predict", _load(dataset_id), None, what="predictions", **how)
 
 
-for _command in (relax, phonons, elastic, kappa):
+for _command in (join, relax, phonons, elastic, kappa):
     dataset.add_command(_command)
 
 
@@ -259,16 +260,6 @@ def _load(text: str) -> Any:
     from crysgen_aiida.data.packed import CrystalSetData
 
     return load(text, CrystalSetData, "data set")
-
-
-def _chosen(properties: tuple[str, ...]) -> dict[str, str] | None:
-    chosen = {}
-    for text in properties:
-        name, equals, column = text.partition("=")
-        if not equals:
-            column = name
-        chosen[name.strip()] = column.strip()
-    return chosen or None
 
 
 def _count(kind: Any) -> int:

@@ -1,15 +1,17 @@
-"""Atomic files: the final name holds a whole file or nothing new."""
+"""Text files read whole, and atomic files: the final name holds a whole file or nothing new."""
 
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crysgen_aiida.crystals.errors import DiskFull
+from crysgen_aiida.crystals.errors import BadInput, DiskFull
 
 #: What the system says when there is no room: device full, quota reached, file-size limit.
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -35,6 +37,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def read_text(path: Path) -> str:
+    """Return the text (UTF-8) of a file; one that is compressed with gzip is unpacked, whatever its name.
+
+    :raises BadInput: if it cannot be read, or is no text.
+    """
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path.name} is not text in UTF-8; check that it is the file you mean.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{path.name} cannot be read ({error}); it is probably truncated: fetch it again.") from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -6,7 +6,6 @@ registered property, with or without its unit (``band_gap`` or ``band_gap [eV]``
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
@@ -20,6 +19,7 @@ import pyarrow as pa
 from crysgen_aiida.crystals import schema
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import BadInput, EmptySet, ImpossibleRequest
+from crysgen_aiida.crystals.files import read_text
 from crysgen_aiida.crystals.properties import PROPERTIES, get_property
 from crysgen_aiida.crystals.readers import READERS, RawRow, ase_structure, guarded, plain, read_csv
 
@@ -95,7 +95,7 @@ def read_crystals(
         return CrystalSet.read(files[0])
     rows: list[RawRow] = []
     for file in files:
-        found = parse(_text(file), fmt or guess_format(file), structure_column=structure_column)
+        found = parse(read_text(file), fmt or guess_format(file), structure_column=structure_column)
         rows += [_named(row, file.name) for row in found] if path.is_dir() else found
     if not rows:
         raise EmptySet(f"{path.name} holds no crystals; check that it is the file you mean and is not empty.")
@@ -162,16 +162,6 @@ def _named(row: RawRow, name: str) -> RawRow:
     return RawRow(row.structure, row.reason, {**row.values, "material_id": row.values.get("material_id") or name})
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except (OSError, EOFError) as error:
-        raise BadInput(f"{path.name} cannot be read ({error}); it is probably truncated: fetch it again.") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path.name} is not text in UTF-8; check that it is the file you mean.") from error
-
-
 _HEADER = re.compile(r"^\s*(?P<name>[^\[\]]+?)\s*(?:\[(?P<unit>[^\]]*)\])?\s*$")
 
 
@@ -212,7 +202,7 @@ def _value(prop: str, value: Any, notes: list[str]) -> Any:
     shape = get_property(prop).shape
     try:
         if not shape:
-            number = float(value)
+            number = get_property(prop).number(value)
             if math.isfinite(number):
                 return number
         else:
@@ -224,7 +214,7 @@ def _value(prop: str, value: Any, notes: list[str]) -> Any:
             if all(map(math.isfinite, flat)):
                 return flat
     except (TypeError, ValueError):
-        notes.append(f"{prop} is not a number ({str(value)[:30]!r}) and was left out")
+        notes.append(f"{prop} is not {get_property(prop).kind} ({str(value)[:30]!r}) and was left out")
         return None
     notes.append(f"{prop} is not a finite number and was left out")
     return None

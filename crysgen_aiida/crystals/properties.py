@@ -7,7 +7,9 @@ produced it as Arrow field metadata. Asking for a name that is not here is an er
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 
@@ -17,6 +19,7 @@ class Property:
     """A physical property a crystal can have.
 
     ``better`` is the direction a ranking assumes when it is told nothing: ``lower``, ``higher`` or ``target``.
+    ``yes_no``: a crystal has it or not; values are 0 or 1, and files may write them false and true.
     """
 
     name: str
@@ -24,6 +27,24 @@ class Property:
     definition: str
     shape: tuple[int, ...] = ()
     better: str = "target"
+    yes_no: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What a value is, in words."""
+        return "0 or 1" if self.yes_no else "a number"
+
+    def number(self, value: Any) -> float:
+        """Return a value of a file as a number, which need not be finite.
+
+        :raises ValueError: if it is none, or neither 0 nor 1 where there is nothing else (``TypeError`` for no text).
+        """
+        if self.yes_no and isinstance(value, str):
+            value = {"false": 0.0, "true": 1.0}.get(value.strip().lower(), value)
+        number = float(value)
+        if self.yes_no and math.isfinite(number) and number not in (0.0, 1.0):
+            raise ValueError(f"{number:g} is neither 0 nor 1")
+        return number
 
 
 _PROPERTIES = (
@@ -156,6 +177,14 @@ _PROPERTIES = (
         "1",
         "Least Euclidean distance of the statistics of its site fingerprints to those of the known crystals.",
         better="higher",
+    ),
+    Property(
+        "theoretical",
+        "1",
+        "1 if its source has no experimental entry (of the ICSD, say) for the crystal, else 0: the field of the "
+        "Materials Project. The ICSD score of the FTCP paper is 1 - theoretical.",
+        better="lower",
+        yes_no=True,
     ),
     Property("min_distance", "A", "Shortest interatomic distance, periodic images included.", better="higher"),
 )

@@ -206,6 +206,10 @@ _CRYSTAL_KEYS = frozenset(
 ) | {"@class", "@module", "@version"}
 
 
+#: Short names of the keys of our own form, where a record has all of them.
+_SHORT = {"a": "lattice", "z": "numbers", "x": "frac_coords"}
+
+
 def _record(record: Any, where: str) -> RawRow:
     if not isinstance(record, dict):
         return RawRow(None, f"{where} is not a JSON object")
@@ -242,6 +246,7 @@ def _record_structure(record: Mapping[str, Any]) -> Structure:
         return text_structure(held)
     if "sites" in held:
         return Structure.from_dict(held)
+    held = {_SHORT.get(key, key): value for key, value in held.items()} if _SHORT.keys() <= held.keys() else held
     missing = [key for key in ("lattice", "frac_coords") if key not in held]
     if missing or not ("numbers" in held or "species" in held):
         raise BadInput(f"the record has no {' and no '.join(missing or ['numbers or species'])}")

@@ -1,10 +1,12 @@
-"""Was what was asked for delivered? A requested value is a wish, never a property."""
+"""Was what was asked for delivered? A requested value is a wish, never a property; so is what a generator predicts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
 from crysgen_aiida.crystals.properties import PROPERTIES, get_property
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 STRUCTURAL = ("crystal_system", "space_group", "elements", "composition")
 _PREFIX = "target."
+_PREDICTED = "predicted."
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,35 @@ def requested_of_rows(
     if sequences is None:
         return rows
     targets = {c.removeprefix(_PREFIX): sequences.column(c) for c in sequences.columns if c.startswith(_PREFIX)}
+    for row, parent in zip(rows, _sequence_rows(crystals, unrelaxed, sequences), strict=True):
+        if parent is not None:
+            row.update({name: values[parent] for name, values in targets.items() if values[parent] is not None})
+    return rows
+
+
+def predicted_of_rows(
+    crystals: CrystalSet, unrelaxed: CrystalSet | None, sequences: SequenceSet | None
+) -> dict[pa.Field, pa.Array]:
+    """Return the columns ``predicted.<property>``: what the generator itself took each row's sequence to be.
+
+    They order candidates by what nothing else predicts, and judge nothing: a generator that steers by its own
+    predictions agrees with itself.
+    """
+    names = [c for c in sequences.columns if c.startswith(_PREDICTED)] if sequences is not None else []
+    if sequences is None or not names:
+        return {}
+    rows = pa.array(_sequence_rows(crystals, unrelaxed, sequences), type=pa.int64())
+    taken = sequences.arrow.select(names).take(rows)
+    return {taken.schema.field(name).with_nullable(True): taken[name].combine_chunks() for name in names}
+
+
+def _sequence_rows(crystals: CrystalSet, unrelaxed: CrystalSet | None, sequences: SequenceSet) -> list[int | None]:
+    """Return the row of the sequence each crystal was made from, None where that is not known."""
     parents = crystals.column("parent_row")
     if unrelaxed is not None:
         above = unrelaxed.column("parent_row")
         parents = [None if p is None or not 0 <= p < len(above) else above[p] for p in parents]
-    for row, parent in zip(rows, parents, strict=True):
-        if parent is not None and 0 <= parent < len(sequences):
-            row.update({name: values[parent] for name, values in targets.items() if values[parent] is not None})
-    return rows
+    return [p if p is not None and 0 <= p < len(sequences) else None for p in parents]
 
 
 def judge_condition(name: str, wanted: Any, computed: Mapping[str, Any], tolerances: Mapping[str, float]) -> Verdict:

@@ -18,7 +18,7 @@ from crysgen_aiida.crystals.errors import BadInput, ImpossibleRequest
 from crysgen_aiida.crystals.run import InProcess, Run
 from crysgen_aiida.crystals.table import PropertyTable, ReferenceSet, SequenceSet
 from crysgen_aiida.screening.aggregates import aggregate
-from crysgen_aiida.screening.conditions import judge_condition, judge_conditions, requested_of_rows
+from crysgen_aiida.screening.conditions import judge_condition, judge_conditions, predicted_of_rows, requested_of_rows
 from crysgen_aiida.screening.filters import judge_filters
 from crysgen_aiida.screening.novelty import judge_dissimilarity, judge_formulas, judge_structures
 from crysgen_aiida.screening.protocols import Protocol, get_protocol
@@ -50,7 +50,8 @@ def screen_set(
     """Judge relaxed crystals, one row each; ``parent_row`` is the row judged.
 
     :param unrelaxed: the set the crystals were relaxed from (their ``parent_row``), for the protocols that judge it.
-    :param sequences: what was decoded into ``unrelaxed``; its ``target.*`` columns are what was requested.
+    :param sequences: what was decoded into ``unrelaxed``; its ``target.*`` columns are what was requested, its
+        ``predicted.*`` columns go into the table as they are.
     :param reference: reference energies; without them there are no energies above anything.
     :param known: sets to be new against, by label (``training``, ``starter``…).
     :param fingerprints: site fingerprints of known crystals, by label; without them nothing is said of dissimilarity.
@@ -71,6 +72,7 @@ def screen_set(
     table = table.with_columns(columns)
     if rules.filters:
         table = table.with_columns(judge_filters(crystals, table, rules.filters))
+    table = table.with_columns(predicted_of_rows(crystals, unrelaxed, sequences))
     asked = requested_of_rows(crystals, unrelaxed, sequences, requested or {})
     table = table.with_columns(_judge_requests(crystals, table, asked, rules))
     return table.with_metadata(

@@ -110,3 +110,34 @@ def test_a_node_of_another_kind_is_refused(invoke: Any) -> None:
 
     assert "is a Int, not a data set" in invoke("show", orm.Int(3).store().pk).output
     assert "There is no data set" in invoke("show", "no such label").output
+
+
+def test_labels_are_joined_by_id_into_a_new_set_that_knows_where_they_come_from(invoke: Any, tmp_path: Path) -> None:
+    from aiida import orm
+
+    cif = CIF.format(name="x", a=4.0)
+    crystals, table = tmp_path / "mp.csv", tmp_path / "te.csv"
+    crystals.write_text("material_id,cif\n" + "".join(f'mp-{i},"{cif}"\n' for i in range(3)))
+    table.write_text("mp_id,PF\nmp-0,2\nmp-2,\nmp-9,5\n")
+    assert invoke("import", crystals, "--label", "to join").exit_code == 0
+    what = ("--property", "power_factor_over_tau=PF", "--scale", "power_factor_over_tau=1e11", "--method", "btp")
+    refused = invoke("join", "to join", table, "--on", "id=mp_id", *what)
+    assert refused.exit_code == 1
+    assert "may hold ids: material_id" in refused.output
+    assert orm.QueryBuilder().append(orm.CalcFunctionNode, filters={"label": "join_labels"}).count() == 0
+    assert "is not a factor" in invoke("join", "to join", table, "--on", "a=b", *what, "--scale", "seebeck=x").output
+
+    done = invoke("join", "to join", table, "--on", "material_id=mp_id", *what, "--source", "doi:2", "--format", "json")
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert (made["rows"], made["rows matched"], made["labels power_factor_over_tau"]) == (3, 2, 1)
+    assert (made["ids of the table"], made["ids without a row"]) == (3, 1)
+    node = orm.load_node(made["uuid"])
+    assert node.table.column("power_factor_over_tau") == [2e11, None, None]
+    assert node.table.column("parent_row") == [0, 1, 2]
+    given = {link.link_label: link.node for link in node.creator.base.links.get_incoming().all()}
+    assert (given["crystals"].label, given["labels"].metadata["source"]) == ("to join", "doi:2")
+    assert node.metadata["joined"][0]["source"] == "doi:2"
+    listed = {row["label"] for row in json.loads(invoke("list", "--format", "json").stdout)}
+    assert {"to join", "to join with power_factor_over_tau"} <= listed
+    assert made["uuid"] in invoke("usage", "to join", "--format", "json").stdout

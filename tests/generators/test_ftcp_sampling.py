@@ -89,6 +89,15 @@ def test_constraints_and_predicted_values_choose_points(ftcp_trained: Path) -> N
     assert np.isnan(space.labels[predicted.column("training_row"), 1]).any(), "no label is needed"
 
 
+def test_a_target_at_the_highest_label_starts_where_most_is_predicted(ftcp_trained: Path) -> None:
+    space = read_checkpoint(ftcp_trained).space
+    top = float(np.nanmax(space.labels[:, 1]))
+    bound = f"{ENERGY} < -1"
+    seeds = draw(ftcp_trained, 30, {"band_gap": top}, rank_by="predicted", where=(bound,)).column("training_row")
+    able = np.flatnonzero(~space.held_out & (space.predicted[:, 0] < -1))
+    assert list(dict.fromkeys(seeds)) == able[np.argsort(-space.predicted[able, 1], kind="stable")][:10].tolist()
+
+
 def test_slerp_lies_between_two_points(ftcp_trained: Path) -> None:
     designs = draw(ftcp_trained, 12, {ENERGY: -1.5}, method="slerp", neighbours=4)
     space = read_checkpoint(ftcp_trained).space

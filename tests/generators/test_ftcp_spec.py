@@ -33,6 +33,13 @@ def test_the_published_cases(
     assert (spec.data.split, spec.data.scaler_rows, spec.data.min_elements) == ("rows", "all", 3)
 
 
+def test_the_thermoelectric_case_has_the_labels_there_are() -> None:
+    spec = INFO.make_spec({}, "paper-thermoelectric")
+    assert spec.data.sparse_targets == ("power_factor_over_tau",)
+    assert not set(spec.data.labels) & set(spec.data.log1p), "one value of 1e6 among 1e13 would be half of the scale"
+    assert (spec.sampling.rank_by, spec.sampling.scale) == ("predicted", 0.9)
+
+
 @pytest.mark.parametrize("preset", [None, *INFO.presets])
 def test_a_spec_survives_being_written_down(preset: str | None) -> None:
     import dataclasses

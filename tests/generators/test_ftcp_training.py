@@ -114,6 +114,28 @@ def test_labels_that_cannot_be_learned_are_refused(crystals: CrystalSet) -> None
         Ftcp().prepare(labelled([-1.0, -2.0, -3.0, -4.0]), large, seed=1, run=run)
 
 
+@pytest.mark.parametrize("place", ["targets", "sparse_targets"])
+def test_whether_a_crystal_is_theoretical_is_learned(tmp_path: Path, place: str) -> None:
+    known = [0.0, 0.0, 1.0] * 4
+    column = property_field("theoretical", "mp")
+    held = labelled([-1.0, -2.0] * 6, 12)
+    other = "sparse_targets" if place == "targets" else "targets"
+    data = {place: ("theoretical",), other: (), "val_fraction": 0.0}
+    spec = make_ftcp_spec(data=data, training={"epochs": 80, "batch_size": 12})
+    run = InProcess(folder=tmp_path)
+    with pytest.raises(ImpossibleRequest, match="theoretical is 1 in all 12 rows to learn from: there is nothing"):
+        Ftcp().prepare(held.with_columns({column: [1.0] * 12}), spec, seed=1, run=run)
+    prepared = Ftcp().prepare(held.with_columns({column: known}), spec, seed=1, run=run)
+    made = read_checkpoint(Ftcp().train(prepared, spec, seed=1, run=run))
+    (label,) = made.labels
+    assert (label.low, label.high, label.sparse) == (0.0, 1.0, place == "sparse_targets")
+    score = made.space.predicted[:, 0]
+    assert ((score >= 0) & (score <= 1)).all()
+    is_one = np.array(known) == 1
+    assert score[is_one].min() > 0.5 > score[~is_one].max()
+    assert label.read(0.0) == 0.0
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

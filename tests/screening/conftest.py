@@ -62,4 +62,5 @@ def sequences() -> Any:
     energy = property_field("formation_energy_per_atom", "requested", column="target.formation_energy_per_atom")
     piezo = property_field("piezo_max", "requested", column="target.piezo_max")
     table = table.append_column(energy, [[-2.0] * n]).append_column(piezo, [[7.5, 7.5, 7.5, None, 7.5, 7.5, 7.5]])
-    return SequenceSet(table)
+    own = property_field("power_factor_over_tau", "ftcp:12345678", column="predicted.power_factor_over_tau")
+    return SequenceSet(table.append_column(own, [[10.0 * i for i in range(n)]]))

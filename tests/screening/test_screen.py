@@ -130,6 +130,12 @@ def test_a_requested_value_is_never_a_property(table: PropertyTable) -> None:
             assert field.metadata[b"method"] not in (b"", b"requested")
 
 
+def test_what_the_generator_predicts_follows_the_lineage_and_is_no_property(table: PropertyTable) -> None:
+    assert table.column("predicted.power_factor_over_tau") == [30.0, 20.0, 10.0, 0.0, 40.0, 50.0, 60.0]
+    assert table.method("predicted.power_factor_over_tau") == "ftcp:12345678"
+    assert "power_factor_over_tau" not in table.columns
+
+
 def test_requests_follow_the_lineage_of_the_row(table: PropertyTable) -> None:
     # NaCl is at -2.1 eV/atom, ZnS at -0.9; -2.0 within 0.3 was asked of all
     assert table.column("condition.formation_energy_per_atom")[:2] == [True, False]

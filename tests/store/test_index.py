@@ -23,7 +23,7 @@ from crysgen_aiida.store.index.bulk import read_listed, require_columns
 from crysgen_aiida.store.index.database import Index
 from crysgen_aiida.store.index.models import Base, SavedQuery, WideColumn
 from crysgen_aiida.store.index.policy import Policy, classify
-from crysgen_aiida.store.index.rows import read_rows
+from crysgen_aiida.store.index.rows import Plain, read_rows
 from crysgen_aiida.store.index.wide import element_mask, physical
 from crysgen_aiida.store.location import SCHEMA, location_of
 
@@ -290,6 +290,13 @@ def test_rows_are_joined_by_the_row_judged() -> None:
     low, high = zip(element_mask([11, 17]), (None, None), element_mask([83, 118]), element_mask([1]), strict=True)
     assert (found.fixed["elements_low"], found.fixed["elements_high"]) == (list(low), list(high))
     assert found.verdicts == [{"name": "good", "n_true": 2, "n_false": 1, "n_unknown": 1, "reasons": {}}]
+
+
+def test_what_a_generator_predicts_is_no_measured_property() -> None:
+    own = property_field("power_factor_over_tau", "ftcp:12345678", column="predicted.power_factor_over_tau")
+    found = read_rows(relaxed(2), table_of((own, [2e13, None]), rows=[0, 1]))
+    assert found.measured == []
+    assert found.plain[own.name] == Plain("number", "uW/cm/K^2/s", [2e13, None])
 
 
 def test_the_table_wins_and_another_method_is_kept_beside_it() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from crysgen_aiida.crystals.errors import ImpossibleRequest
-from crysgen_aiida.data.ranking import Query
+from crysgen_aiida.data.ranking import Query, rank_frame
 from crysgen_aiida.workchains.inverse_design import InverseDesignWorkChain, recipe_settings
 from crysgen_aiida.workchains.protocols import (
     load_protocol,
@@ -105,6 +106,37 @@ def test_the_baseline_learns_from_the_same_rows_and_gets_no_settings_of_the_othe
     assert both[0]["sample"]["spec"]["sampling"]["guidance"] == 2.0
     assert both[1]["sample"]["spec"] == {}
     assert both[0]["relax"] == both[1]["relax"]
+
+
+def test_the_thermoelectric_recipe_ranks_by_what_only_the_model_predicts():
+    recipe = load_recipe("ftcp-thermoelectric")
+    data = recipe["training"]["spec"]["data"]
+    assert list(recipe["conditions"]) == data["sparse_targets"] == ["power_factor_over_tau"]
+    ours, other = (
+        recipe_settings(SimpleNamespace(generator=name), protocol="fast", recipe="ftcp-thermoelectric")
+        for name in ("ftcp", "substitution")
+    )
+    sampling = ours["sample"]["spec"]["sampling"]
+    assert (sampling["rank_by"], sampling["filter"]) == ("predicted", True)
+    assert sampling["where"] == ["band_gap >= 0.3", "band_gap <= 1.5", "formation_energy_per_atom < 0"]
+    assert set(ours["ranking"]["objectives"]) - set(other["ranking"]["objectives"]) == {
+        "predicted.power_factor_over_tau"
+    }
+    assert "power_factor_over_tau" not in ours["ranking"]["objectives"], "what is predicted is called so"
+    table = pd.DataFrame(
+        {
+            "row": [0, 1, 2, 3],
+            "status": "ok",
+            "valid_structure": True,
+            "unique": True,
+            "formation_energy_per_atom": -1.0,
+            "band_gap": [0.5, 1.5, 1.0, 1.6],
+            "predicted.power_factor_over_tau": [2e13, 8e13, 5e13, 9e13],
+            "e_above_reference": 0.0,
+            "reference_coverage": 1.0,
+        }
+    )
+    assert rank_frame(table, Query.from_dict(ours["ranking"])).rows == [1, 2, 0]
 
 
 def test_a_new_crystal_needs_known_ones_and_dissimilarity_fingerprints():

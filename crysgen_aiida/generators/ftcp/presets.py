@@ -36,7 +36,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     ),
     "paper-thermoelectric": _paper(
         representation={"max_sites": 40, "max_elements": 4},
-        data={"targets": ("formation_energy_per_atom", "band_gap"), "sparse_targets": ("power_factor",)},
+        data={"targets": ("formation_energy_per_atom", "band_gap"), "sparse_targets": ("power_factor_over_tau",)},
         loss={"beta": 3.0, "targets": 20.0, "sparse": 5.0},
         training={"lr": 8e-4, "step_rates": (2e-4, 5e-5)},
         sampling={
