@@ -182,23 +182,32 @@ def curve(generators: tuple[str, ...], output: Path | None, overwrite: bool, by:
     show_default=True,
     help="Its values: those of the data, or what the model reads.",
 )
+@click.option(
+    "--designs", metavar="SET", help="Mark these designs in the picture: a set or a run (pk, uuid, label), or a file."
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw into this file, .svg or .png.")
 @overwrite_option
 @format_option
-def latent(generator_id: str, name: str | None, of: str, output: Path | None, overwrite: bool, fmt: str) -> None:
+def latent(
+    generator_id: str, name: str | None, of: str, designs: str | None, output: Path | None, overwrite: bool, fmt: str
+) -> None:
     """Show along which dimensions of a latent space a property changes most; draw the training rows in two of them.
 
     GENERATOR is a pk, uuid or label, or the folder of a checkpoint. A change is in standard deviations of the property
     for one of the points along that dimension.
     """
-    from crysgen_aiida.cli.latent import COLUMNS, find_latent, latent_figure, rows, values_of
+    from crysgen_aiida.cli.latent import COLUMNS, find_designs, find_latent, latent_figure, rows, values_of
 
     if output is not None:
         check_output(output, overwrite)
+    elif designs:
+        raise click.ClickException("--designs marks designs in a picture; say where to draw it with --output.")
     points = find_latent(generator_id)
     name, values = values_of(points, name, of)
     if output is not None:
-        write_picture(output, latent_figure(points, name, of, values), f"Latent space of {generator_id} by {name}")
+        marked = find_designs(designs, points.means.shape[1]) if designs else None
+        figure = latent_figure(points, name, of, values, marked)
+        write_picture(output, figure, f"Latent space of {generator_id} by {name}")
         click.echo(f"Wrote {output}.", err=True)
     emit(rows(points, name, of, values), fmt, columns=COLUMNS)
 

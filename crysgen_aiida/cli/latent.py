@@ -18,6 +18,8 @@ from crysgen_aiida.generators.latent_points import LatentPoints, read_latent_poi
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from crysgen_aiida.crystals.table import SequenceSet
+
 #: Columns of the table of dimensions.
 COLUMNS = ("property", "of", "points", "dimension", "change")
 #: Share of the points at each end whose colour is that of the end: a few extremes would leave all others one colour.
@@ -61,6 +63,45 @@ def values_of(points: LatentPoints, name: str | None, of: str) -> tuple[str, np.
     return name, known[name]
 
 
+def find_designs(text: str, dimensions: int) -> np.ndarray:
+    """Return the points (n, Z) of the designs of a set (a node or a Parquet file) or of a run that sampled one.
+
+    :raises click.ClickException: if they lie in no latent space, or in one of other dimensions.
+    """
+    path = Path(text)
+    held = _designs_of_file(path) if path.is_file() else _designs_of_node(text)
+    if "latent" not in held.columns:
+        raise click.ClickException(f"The designs of {text!r} come from no latent space.")
+    found = np.array([point for point in held.column("latent") if point is not None], dtype=float)
+    if not len(found) or found.shape[1] != dimensions:
+        size = f"have {found.shape[1]} dimensions" if len(found) else "are none"
+        raise click.ClickException(f"The designs of {text!r} {size}; the latent space has {dimensions}.")
+    return found
+
+
+def _designs_of_file(path: Path) -> SequenceSet:
+    from crysgen_aiida.crystals.table import SequenceSet
+
+    return SequenceSet.read(path)
+
+
+def _designs_of_node(text: str) -> SequenceSet:
+    from aiida import orm
+
+    from crysgen_aiida.cli.nodes import load
+    from crysgen_aiida.cli.profiles import open_profile
+    from crysgen_aiida.data.packed import SequenceSetData
+    from crysgen_aiida.store.candidates import of_process
+
+    open_profile()
+    node = load(text, (SequenceSetData, orm.ProcessNode), "set of designs or run")
+    node = of_process(node).sequences if isinstance(node, orm.ProcessNode) else node
+    if node is None:
+        raise click.ClickException(f"The run {text} sampled nothing.")
+    table: SequenceSet = node.table
+    return table
+
+
 def rows(points: LatentPoints, name: str, of: str, values: np.ndarray, most: int = 10) -> list[dict[str, Any]]:
     """Return the dimensions along which a property changes most, a record each."""
     order, changes = steepest(points.means, values)
@@ -71,8 +112,10 @@ def rows(points: LatentPoints, name: str, of: str, values: np.ndarray, most: int
 
 
 @plain_style()
-def latent_figure(points: LatentPoints, name: str, of: str, values: np.ndarray) -> Figure:
-    """Return the points in the two dimensions along which a property changes most."""
+def latent_figure(
+    points: LatentPoints, name: str, of: str, values: np.ndarray, designs: np.ndarray | None = None
+) -> Figure:
+    """Return the points in the two dimensions along which a property changes most, and designs (n, Z) among them."""
     from matplotlib.figure import Figure
 
     if points.means.shape[1] < 2:
@@ -87,6 +130,12 @@ def latent_figure(points: LatentPoints, name: str, of: str, values: np.ndarray) 
     x, y = points.means[:, first], points.means[:, second]
     axes.scatter(x[~known], y[~known], color="0.85", **shared)
     drawn = axes.scatter(x[known], y[known], c=values[known], cmap="viridis", vmin=low, vmax=high, **shared)
+    if designs is not None:
+        axes.plot(
+            designs[:, first], designs[:, second], linestyle="none", marker="o", markersize=4, color="none",
+            markeredgecolor="tab:red", markeredgewidth=0.8, label=f"{len(designs)} designs",
+        )  # fmt: skip
+        axes.legend(loc="upper right")
     label = f"{name} ({of})" + (f" [{unit}]" if unit else "")
     figure.colorbar(drawn, ax=axes, label=label, extend="both")
     return figure

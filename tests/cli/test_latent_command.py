@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 from crysgen_aiida.cli.root import crysgen
+from crysgen_aiida.crystals.table import SequenceSet
 
 CONFIG = {"generator": "ftcp", "generator_version": "1", "conditions": [], "spec": {}}
 
@@ -59,6 +61,26 @@ def test_the_picture_is_drawn(checkpoint, tmp_path, ending):
         assert "dimension 2" in text
         assert "formation_energy_per_atom (label) [eV/atom]" in text
     assert "exists already" in run(checkpoint, "--output", picture, code=1)
+
+
+def designs_file(tmp_path: Path, dimensions: int) -> Path:
+    """A file of three designs, one of which failed."""
+    points = [[1.0] * dimensions, None, [2.0] * dimensions]
+    status = ["ok", "failed", "ok"]
+    table = pa.table({"latent": pa.array(points, type=pa.list_(pa.float32())), "status": status})
+    path = tmp_path / f"designs{dimensions}.parquet"
+    SequenceSet(table.append_column("reason", pa.array([None, "no", None], type=pa.string()))).write(path)
+    return path
+
+
+def test_designs_are_marked(checkpoint, tmp_path):
+    picture = tmp_path / "latent.svg"
+    run(checkpoint, "--output", picture, "--designs", designs_file(tmp_path, 4))
+    assert "2 designs" in picture.read_text()
+    other = designs_file(tmp_path, 5)
+    said = run(checkpoint, "--output", tmp_path / "other.svg", "--designs", other, code=1)
+    assert "have 5 dimensions; the latent space has 4" in said
+    assert "--output" in run(checkpoint, "--designs", other, code=1)
 
 
 def test_what_was_not_learned_is_refused(checkpoint):
