@@ -12,7 +12,8 @@ Stage 2 designs: points are drawn, decoded and read; a design leaves the stage i
 is neither in the data nor that of an earlier design. Stage 3 relaxes with CHGNet; stage 4 takes the formation energy
 against elements of the same potential. A *success* is a relaxed crystal within 0.06 eV/atom of the target; the
 denominator is all designs that left stage 2. ``--dissimilarity`` adds the least distance of the site fingerprints of a
-design to those of the data. The arms differ in stage 2 alone and have the same number of designs:
+design to those of the data. With the tables of ``benchmarks/hulls.py`` at hand, distances to their hull are taken too.
+The arms differ in stage 2 alone and have the same number of designs:
 
 * ``lp``: local perturbation of the training points nearest to the target; kept are crystals of new formulas with room
   for their atoms, whose formation energy, read of the decoded crystal, is predicted within the tolerance;
@@ -38,6 +39,7 @@ from typing import Any, TypeVar
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from hulls import DATA, TestedHull
 from mattergpt import figure, share
 from mattergpt_results import print_table, ratio, starter_reference
 
@@ -51,6 +53,8 @@ from crysgen_aiida.physics.reference import e_above_reference
 from crysgen_aiida.physics.relaxation import RelaxSpec, relax_set
 from crysgen_aiida.screening.fingerprints import KnownFingerprints, fingerprint_set
 
+#: Crystals this near to the hull are called near [eV/atom], as in S.U.N.
+NEAR = 0.1
 T = TypeVar("T", CrystalSet, PropertyTable)
 ASKED = "formation_energy_per_atom"
 TARGETS = (-0.5, -0.3, -0.6, -0.7)  # [eV/atom]
@@ -203,13 +207,33 @@ def _tell(name: str) -> Callable[[str, int, int, dict[str, Any]], None]:
     return tell
 
 
+def above_hull(hull: TestedHull, crystals: CrystalSet, *, without_self: bool = False) -> np.ndarray:
+    """Return the distances of relaxed crystals to the tested hull [eV/atom], NaN where there is none."""
+    energies, formulas = crystals.values("energy_per_atom"), crystals.column("reduced_formula")
+    return np.array(
+        [
+            hull.above(formula, energy, without_self=without_self) if formula and np.isfinite(energy) else np.nan
+            for formula, energy in zip(formulas, energies, strict=True)
+        ]
+    )
+
+
+def stability(name: str, found: dict[str, np.ndarray], above: np.ndarray) -> dict[str, Any]:
+    """Return how many crystals are on or below the tested hull, and near it, of all that were to be relaxed."""
+    good, n = found["relaxed"], len(above)
+    return {
+        f"{name}: on or below the tested hull": share(int((good & (above <= 0)).sum()), n),
+        f"{name}: within {NEAR} eV/atom of the tested hull": share(int((good & (above <= NEAR)).sum()), n),
+        f"{name}: not judged": share(int((good & ~np.isfinite(above)).sum()), n),
+    }
+
+
 def judged(crystals: CrystalSet) -> dict[str, np.ndarray]:
     """Return, for relaxed crystals, the values of the reference as arrays, NaN where there is none."""
     columns = {f.name: v for f, v in e_above_reference(crystals, starter_reference()).items()}
     converged = np.array([v is True for v in crystals.column("converged")])
     found = {"relaxed": crystals.ok & converged}
-    for name in (ASKED, "e_above_reference"):
-        found[name] = np.array([np.nan if v is None else v for v in columns[name]], dtype=float)
+    found[ASKED] = np.array([np.nan if v is None else v for v in columns[ASKED]], dtype=float)
     return found
 
 
@@ -223,7 +247,7 @@ def distances(designs: CrystalSet, relaxed: CrystalSet) -> list[tuple[float, boo
     return [moved(designs.structure(row), relaxed.structure(row)) for row in np.flatnonzero(relaxed.ok).tolist()]
 
 
-def study(work: Study, arms: list[str], dissimilarity: bool) -> dict[str, Any]:
+def study(work: Study, arms: list[str], dissimilarity: bool, hull: TestedHull | None) -> dict[str, Any]:
     """Return all figures of some arms."""
     table: dict[str, Any] = {}
 
@@ -234,8 +258,12 @@ def study(work: Study, arms: list[str], dissimilarity: bool) -> dict[str, Any]:
     data = judged(work.relaxed_data())
     random = {t: share(int(successes(data, t).sum()), len(data["relaxed"])) for t in TARGETS}
     add({f"data, {t:g}: random success": entry for t, entry in random.items()})
+    if hull is not None:
+        add(stability("data, own entries left out", data, above_hull(hull, work.relaxed_data(), without_self=True)))
     for arm in arms:
-        hits, total, stable, coming = 0, 0, 0, 0.0
+        every: list[dict[str, np.ndarray]] = []
+        above: list[np.ndarray] = []
+        hits, total, coming = 0, 0, 0.0
         paths: list[tuple[float, bool]] = []
         for t in TARGETS:
             designs, funnel = work.stage2(arm, t)
@@ -255,7 +283,9 @@ def study(work: Study, arms: list[str], dissimilarity: bool) -> dict[str, Any]:
             )  # fmt: skip
             hits, total = hits + won, total + n
             coming += n * random[t]["numerator"] / random[t]["denominator"]
-            stable += int((found["relaxed"] & (found["e_above_reference"] <= 0)).sum())
+            every.append(found)
+            if hull is not None:
+                above.append(above_hull(hull, relaxed))
             paths += distances(designs, relaxed)
         size = random[TARGETS[0]]["denominator"]
         pool = share(round(coming / total * size * len(TARGETS)), size * len(TARGETS))
@@ -264,11 +294,13 @@ def study(work: Study, arms: list[str], dissimilarity: bool) -> dict[str, Any]:
                 f"{arm}, pooled: success": share(hits, total),
                 f"{arm}, pooled: random success": pool,
                 f"{arm}, pooled: improvement over random": improvement(share(hits, total), pool),
-                f"{arm}, pooled: on or below the reference": share(stable, total),
                 f"{arm}, pooled: moved in relaxation, median": figure(np.median([far for far, _ in paths]), "A"),
                 f"{arm}, pooled: no match with what it was": share(sum(not found for _, found in paths), len(paths)),
             }
         )
+        if hull is not None:
+            whole = {key: np.concatenate([found[key] for found in every]) for key in every[0]}
+            add(stability(f"{arm}, pooled", whole, np.concatenate(above)))
         if dissimilarity:
             far = work.dissimilarities(arm)
             add(
@@ -313,7 +345,8 @@ def main() -> None:
     asked.home.mkdir(parents=True, exist_ok=True)
     n, rows = asked.n or (200 if asked.full else 20), asked.rows or (1000 if asked.full else 50)
     work = Study(asked.checkpoint, CrystalSet.read(asked.data), asked.home, n, rows, asked.seed)
-    table = study(work, asked.arms, asked.dissimilarity)
+    hull = TestedHull() if DATA.is_dir() else print("No tables in CRYSGEN_TEST_DATA: nothing is said of stability.")
+    table = study(work, asked.arms, asked.dissimilarity, hull)
     if asked.json:
         write_text(asked.json, json.dumps(table, indent=1) + "\n")
 

@@ -13,16 +13,18 @@ Quick: every eighth label; ``--full``: all.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from crysgen_aiida.physics.assessment import PASS_LABEL, PASS_WINDOW, Errors, assess_reference
-from crysgen_aiida.physics.hull import fractions
+from crysgen_aiida.physics.hull import Hull, formation_energy, fractions
 from crysgen_aiida.physics.reference_tables import EnergyTable, table_reference
 from crysgen_aiida.screening.statistics import wilson
 
@@ -72,6 +74,35 @@ def energy_table(frame: pd.DataFrame) -> EnergyTable:
     label = frame["label"].to_numpy(dtype=float)
     energy = frame["energy"].to_numpy(dtype=float)
     return EnergyTable(frame["formula"].tolist(), energy, frame["id"].tolist(), label)
+
+
+def union_of(held: dict[str, pd.DataFrame], shares: dict[str, float], share: float = SHARES[0]) -> pd.DataFrame:
+    """Return the entries of the tables of whose crystals at least a ``share`` have the energy of the anchor."""
+    return pd.concat([held[name] for name, same in shares.items() if same >= share]).drop_duplicates("id")
+
+
+class TestedHull:
+    """The hull of the union, on the scale of the Materials Project of 2020; gives 81 % of MP-20 within 10 meV/atom."""
+
+    def __init__(self) -> None:
+        held = tables()
+        union = union_of(held, likeness(held))
+        elements = json.loads(gzip.decompress((DATA / "MP-PBE-Element-Refs.json.gz").read_bytes()))
+        self.elements = {symbol: min(known["energy_per_atom"]) for symbol, known in elements.items()}
+        zeros = [0.0] * len(self.elements)
+        self.hull = Hull([*union["formula"], *self.elements], [*union["energy"], *zeros])
+
+    def above(self, formula: str, energy: float, *, without_self: bool = False) -> float:
+        """Return the distance of a total energy to the hull [eV/atom], NaN if an element is not known.
+
+        :param energy: on the scale of 2020, as CHGNet gives it [eV/atom].
+        :param without_self: leave out the entry of the same composition that is nearest.
+        """
+        formed = formation_energy(formula, energy, self.elements)
+        if formed is None:
+            return float("nan")
+        hull = self.hull.at(formula, without=formed if without_self else None, tolerance=np.inf).energy
+        return float("nan") if hull is None else formed - hull
 
 
 def without_twins(union: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +169,7 @@ def measure(every: int) -> Figures:
     large = large[~large["id"].isin(near["id"])]
     figures: Figures = {}
     for share in SHARES:
-        union = pd.concat([held[name] for name, same in shares.items() if same >= share]).drop_duplicates("id")
+        union = union_of(held, shares, share)
         print(f"  {100 * share:.0f} % the same: {len(union)} entries", flush=True)
         first, second = judged(union, near, every), judged(union, large, every)
         parts = [pooled(found.complete, found.incomplete) for found in (first, second)]
