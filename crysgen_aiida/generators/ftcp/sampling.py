@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from crysgen_aiida.representations.ftcp.encode import matrices
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
 #: Stands for no training point.
@@ -41,10 +42,10 @@ class Designs:
 
     compact: Compact
     latents: npt.NDArray[np.float32]  #: (n, Z)
-    predicted: npt.NDArray[np.float32]  #: (n, P) in the units of the labels, NaN of what is no crystal
+    predicted: npt.NDArray[np.float32]  #: (n, P) in the units of the labels, NaN where none was read
     points: IntArray  #: (n, 2) training points it comes from, NOWHERE if it comes from none
     attempts: IntArray  #: (n,)
-    accepted: npt.NDArray[np.bool_]  #: (n,) whether it passed the filter
+    accepted: BoolArray  #: (n,) whether it passed the filter
 
 
 class Network:
@@ -158,26 +159,23 @@ class Sampler:
             latents[left] = latents[left].astype(np.float32)  # what is kept is what is decoded
             decoded = self._decoded(latents[left], run)
             crystals = crystals_of(decoded, self.held.spec.representation)
-            of_crystals = self.spec.predict == "crystal"
-            predicted[left] = (
-                self._properties_of(crystals, run) if of_crystals else self.network.properties(latents[left])
-            )
+            able = self._able(crystals)  # cheap to see, so the network reads no others
+            if self.spec.predict == "crystal":
+                predicted[left] = self._properties_of(crystals, able, run)
+            else:
+                predicted[left] = self.network.properties(latents[left])
             compact.put(left, decoded)
             attempts[left] += 1
-            formulas = crystals.column("reduced_formula")
-            accepted[left] = [
-                self._is_near(rows[i], predicted[i]) and self._is_new(formulas[k]) and self._has_room(crystals, k)
-                for k, i in enumerate(left.tolist())
-            ]
+            accepted[left] = able & [self._is_near(rows[i], predicted[i]) for i in left.tolist()]
         return Designs(compact, latents.astype(np.float32), predicted.astype(np.float32), points, attempts, accepted)
 
     def _decoded(self, latents: FloatArray, run: Run) -> Compact:
         return Compact.concat(self._in_batches(lambda some: self.network.decode(latents[some]), len(latents), run))
 
-    def _properties_of(self, crystals: CrystalSet, run: Run) -> FloatArray:
-        """Return the properties (n, P) read at the means of crystals, NaN where there is none."""
+    def _properties_of(self, crystals: CrystalSet, able: BoolArray, run: Run) -> FloatArray:
+        """Return the properties (n, P) read at the means of crystals, NaN where there is none or it is not ``able``."""
         compact, reasons = compact_of(crystals, self.held.spec.representation)
-        good = np.flatnonzero([reason is None for reason in reasons])
+        good = np.flatnonzero(able & [reason is None for reason in reasons])
         means = self._in_batches(lambda some: self.network.encode(compact.take(good[some])), len(good), run)
         read = np.full((len(crystals), len(self.held.labels)), np.nan)
         read[good] = self.network.properties(np.concatenate(means))
@@ -205,19 +203,20 @@ class Sampler:
         )
         return near and all(bool(bound.holds(value[bound.name])) for bound in self.bounds)
 
-    def _is_new(self, formula: str | None) -> bool:
-        """Return whether a formula is not one of the training points."""
-        return not (self.spec.filter and self.spec.new_formula and formula in self.formulas)
+    def _able(self, crystals: CrystalSet) -> BoolArray:
+        """Return which rows have a formula and distances that the filter lets pass."""
+        able = np.ones(len(crystals), dtype=bool)
+        if self.spec.filter and self.spec.new_formula:
+            able &= [formula not in self.formulas for formula in crystals.column("reduced_formula")]
+        if self.spec.filter and self.spec.min_contact > 0:
+            able &= crystals.ok
+            for row in np.flatnonzero(able).tolist():
+                able[row] = self._has_room(crystals.get(row))
+        return able
 
-    def _has_room(self, crystals: CrystalSet, row: int) -> bool:
-        """Return whether a row is a crystal whose atoms are far enough apart."""
-        if not self.spec.filter or self.spec.min_contact == 0:
-            return True
-        if not crystals.ok[row]:
-            return False
-        cell = crystals.get(row)
-        lattice, frac = np.reshape(cell["lattice"], (3, 3)), np.reshape(cell["frac_coords"], (-1, 3))
-        return closest_contact(lattice, cell["numbers"], frac, self.spec.min_contact) is None
+    def _has_room(self, crystal: Mapping[str, Any]) -> bool:
+        lattice, frac = np.reshape(crystal["lattice"], (3, 3)), np.reshape(crystal["frac_coords"], (-1, 3))
+        return closest_contact(lattice, crystal["numbers"], frac, self.spec.min_contact) is None
 
     def _draw(self, row: int, rng: np.random.Generator, scale: float) -> tuple[FloatArray, tuple[int, int]]:
         """Return a latent point and the training points it comes from."""
