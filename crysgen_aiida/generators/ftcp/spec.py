@@ -58,8 +58,8 @@ class LossSpec:
     :param beta: weight of the divergence.
     :param targets: weight of the squared errors of the labels that every row has (paper: lambda).
     :param sparse: the same of labels that some rows have (paper: gamma).
-    :param labels_of: what the branches read while they learn: ``mean``, the mean of a crystal (paper), or ``point``, the
-        point drawn around it that is decoded too.
+    :param labels_of: what the branches learn to read: ``mean``, the means of crystals (paper), or ``point``, the points
+        drawn around them, which are decoded too.
     :param elements: weight of a block in ``blocks``; so are the five that follow.
     :param lattice: of lengths and angles, each scaled to 0..1.
     :param coordinates: of the sites that there are.
