@@ -132,8 +132,9 @@ class Study:
         path = self.home / f"{arm} {target:g} drawn.parquet"
         if not path.exists():
             conditions = {ASKED: target} if heeds else {}
+            seed = self.seed if heeds else self.seed + TARGETS.index(target)  # what is not asked makes no difference
             run = InProcess(on_progress=_tell(f"{arm} {target:g}"))
-            info.load().sample(checkpoint, DRAWS * self.n, conditions, spec, seed=self.seed, run=run).write(path)
+            info.load().sample(checkpoint, DRAWS * self.n, conditions, spec, seed=seed, run=run).write(path)
         return SequenceSet.read(path)
 
     def decoded(self, arm: str, target: float) -> CrystalSet:
