@@ -197,7 +197,7 @@ def compare(crystals: CrystalSet, semi: Path, labelled: Path | None) -> dict[str
 
 
 def units(table: Path, groups: Path) -> dict[str, Any]:
-    """Return the labels over S^2 n e^2 / m in 1e7 W/m/K^2/s, n = 1e18 per cm^3, of the crystals of cubic groups."""
+    """Return the labels over S^2 n e^2 / m in 1e8 W/m/K^2/s, n = 1e19 per cm^3, of the crystals of cubic groups."""
     csv.field_size_limit(1 << 30)
     with gzip.open(groups, "rt") as stream:
         cubic = {row["material_id"] for row in csv.DictReader(stream) if int(row["spacegroup.number"]) >= 195}
@@ -207,7 +207,7 @@ def units(table: Path, groups: Path) -> dict[str, Any]:
             for mass, ratios in found.items():
                 m, s, label = (float(row[name] or "nan") for name in (mass, "Seebeck", "Powerfactor"))
                 if row["mp_id"] in cubic and m > 0 and np.isfinite([s, label]).all():
-                    ratios.append(label * 1e7 / ((s * 1e-6) ** 2 * 1e24 * E**2 / (m * M_E)))
+                    ratios.append(label * 1e8 / ((s * 1e-6) ** 2 * 1e25 * E**2 / (m * M_E)))
     figures: dict[str, Any] = {}
     for mass, ratios in found.items():
         low, middle, high = np.percentile(ratios, (25, 50, 75))
