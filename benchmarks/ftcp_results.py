@@ -10,7 +10,6 @@ is finished is kept in DIR. The variants differ in one thing each:
 
 * ``default``, ``paper``: the settings of the presets, with the formation energy as target;
 * ``no reciprocal``: without the columns of k-points; ``no targets``: without the branch that reads properties;
-* ``labels of points``: the branch learns at the points that noise moved, not at the means;
 * ``sparse gap``: the gap of one training row in ten as a sparse label of a branch of its own, learned beside all rows;
 * ``few gaps``: the gap as target, learned from those rows alone.
 
@@ -54,7 +53,6 @@ VARIANTS: dict[str, tuple[str | None, dict[str, Any], bool]] = {
     "paper": ("paper", {}, False),
     "no reciprocal": (None, {"representation": {"reciprocal": False}}, False),
     "no targets": (None, {"data": {"targets": []}}, False),
-    "labels of points": (None, {"loss": {"labels_of": "point"}}, False),
     "sparse gap": (None, {"data": {"sparse_targets": [GAP]}}, True),
     "few gaps": (None, {"data": {"targets": [GAP]}}, True),
 }

@@ -58,8 +58,6 @@ class LossSpec:
     :param beta: weight of the divergence.
     :param targets: weight of the squared errors of the labels that every row has (paper: lambda).
     :param sparse: the same of labels that some rows have (paper: gamma).
-    :param labels_of: what the branches learn to read: ``mean``, the means of crystals (paper), or ``point``, the points
-        drawn around them, which are decoded too.
     :param elements: weight of a block in ``blocks``; so are the five that follow.
     :param lattice: of lengths and angles, each scaled to 0..1.
     :param coordinates: of the sites that there are.
@@ -69,7 +67,6 @@ class LossSpec:
 
     reconstruction: str = "blocks"
     kl: str = "sum"
-    labels_of: str = "mean"
     beta: float = 0.1
     targets: float = 100.0
     sparse: float = 100.0
@@ -86,7 +83,6 @@ class LossSpec:
             f"loss.reconstruction must be squared or blocks, not {self.reconstruction!r}.",
         )
         require(self.kl in ("mean", "sum"), f"loss.kl must be mean or sum, not {self.kl!r}.")
-        require(self.labels_of in ("mean", "point"), f"loss.labels_of must be mean or point, not {self.labels_of!r}.")
         weights = (
             self.beta, self.targets, self.sparse, self.elements, self.lattice, self.coordinates, self.occupancy,
             self.properties, self.reciprocal,

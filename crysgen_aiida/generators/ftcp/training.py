@@ -51,7 +51,7 @@ class Objective:
         labels = torch.from_numpy(batch.labels).to(device)  # (B, P)
         mean, log_variance = model.encoder(matrices)  # (B, Z)
         points = mean if noise is None else mean + (log_variance / 2).exp() * noise
-        predicted = model.properties(points if spec.labels_of == "point" else mean)
+        predicted = model.properties(mean)
         errors = (predicted - labels.nan_to_num()).square() * labels.isfinite()  # (B, P)
         n = len(self.spec.data.targets)
         parts = {
