@@ -202,3 +202,11 @@ def test_bands_that_mean_nothing_are_refused(values: dict[str, Any], message: st
 def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TransportSpec(**values)
+
+
+def test_doping_that_a_graph_stored_as_whole_numbers_is_a_number_like_any_other() -> None:
+    bands = bands_table([toy.cosines(toy.mesh(4))], "toy")
+    whole = transport_set(bands, spec=TransportSpec(doping=(10**19, 10**20), grid_length=30.0), run=InProcess())
+    numbers = transport_set(bands, spec=TransportSpec(doping=(1e19, 1e20), grid_length=30.0), run=InProcess())
+    assert whole.get(0) == numbers.get(0)
+    assert whole.get(0)["doping"] == [1e19, 1e20]
