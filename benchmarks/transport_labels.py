@@ -3,12 +3,18 @@
     crysgen dataset import FOLDER --file-format poscar        # primitive cells of the crystals
     crysgen verify SET:0 --stages bands,transport --engine bands=qe --set bands.mesh_distance=0.1
     python benchmarks/transport_labels.py thermoelectric_prop.csv.gz mp-149=PK mp-2534=PK … [--json FILE]
+    python benchmarks/transport_labels.py thermoelectric_prop.csv.gz --gaps mp_part.csv.gz
 
 PK is that of a finished verification of one crystal whose bands were computed on a mesh, in the loaded profile. From
-these bands Boltzmann's equation is solved for carriers, dopings and temperatures that the label could mean; each is
-compared with the label: the ratio of S^2 sigma/tau to the label times 1e11 uW/cm/K^2/s, and of the magnitude of S to
-the Seebeck coefficient beside it. The values are means over the axes. What fits is what has both ratios near 1 in
-all crystals. The first hypothesis is repeated on twice the interpolation grid and with thrice the lattice vectors.
+these bands Boltzmann's equation is solved for carriers, dopings and temperatures that the label could mean. Each is
+compared with the label by the ratio of the magnitudes of S, which needs no unit, and of S^2 sigma/tau to the label
+in 1e11 uW/cm/K^2/s: at what fits, all ratios of S are near 1, and the ratios of the power factor are near one another
+and, if the label's unit is a usual one, near a power of ten. Values are means over the axes. What fits best is
+repeated on a finer grid.
+
+``--gaps``: the labels' Seebeck coefficients against the gap. Carriers excited across a gap E spoil the Seebeck
+coefficient of holes where E is a few times 2 k T, so that the gap below which labels are small, or negative, tells
+the temperature without any computation.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import gzip
 import json
 import os
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +38,24 @@ from mattergpt_results import print_table
 from crysgen_aiida.crystals.electron_bands import ElectronBands, bands_of
 from crysgen_aiida.crystals.files import write_text
 from crysgen_aiida.physics.forces import Refused
-from crysgen_aiida.physics.transport import transport_of
+from crysgen_aiida.physics.transport import transport_at
 from crysgen_aiida.physics.transport_spec import TransportSpec
 
 UNIT = 1e11  # uW/cm/K^2/s
-SPEC = TransportSpec(doping=(1e17, 1e18, 1e19, 1e20), grid_length=600.0)
-CARRIERS, TEMPERATURES = ("p", "n"), (300.0, 600.0)
-FIRST = ("p", 1e18, 300.0)
-FINER = {"twice the grid": {"grid_length": 1200.0}, "thrice the lattice vectors": {"multiplier": 30.0}}
+SPEC = TransportSpec(doping=(1e17, 1e18, 3e18, 1e19, 1e20), grid_length=400.0)
+TEMPERATURES = (300.0, 400.0, 500.0, 600.0, 700.0, 800.0)
+FINER = 600.0
+BINS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 20.0)  # eV
+
+Case = tuple[str, float, float]  # carriers, doping [1/cm^3], temperature [K]
+Pair = tuple[float, float]  # S^2 sigma/tau [1e11 uW/cm/K^2/s], |S| [uV/K]
 
 
-def labels(table: Path, names: list[str]) -> dict[str, tuple[float, float]]:
-    """Return power factor [1e11 uW/cm/K^2/s, supposedly] and Seebeck coefficient [uV/K] by id."""
+def labels(table: Path) -> dict[str, Pair]:
+    """Return power factor and Seebeck coefficient by id, where both are known."""
     with gzip.open(table, "rt") as stream:
-        rows = {row["mp_id"]: row for row in csv.DictReader(stream)}
-    return {name: (float(rows[name]["Powerfactor"]), float(rows[name]["Seebeck"])) for name in names}
+        rows = [row for row in csv.DictReader(stream) if row["Powerfactor"] and row["Seebeck"]]
+    return {row["mp_id"]: (float(row["Powerfactor"]), float(row["Seebeck"])) for row in rows}
 
 
 def mesh_bands(verification: str) -> ElectronBands:
@@ -54,74 +64,89 @@ def mesh_bands(verification: str) -> ElectronBands:
 
     made = orm.load_node(verification).outputs.made
     table = next(made[name].table for name in made if name.endswith("boltztrap"))
-    bands = table.creator.inputs.bands.table
-    return bands_of(bands.get(0))
+    return bands_of(table.creator.inputs.bands.table.get(0))
 
 
-def computed(bands: ElectronBands, spec: TransportSpec) -> dict[tuple[str, float, float], tuple[float, float]]:
-    """Return S^2 sigma/tau [uW/cm/K^2/s] and |S| [uV/K] by carriers, doping and temperature."""
-    found = transport_of(bands, spec)
+def computed(bands: ElectronBands, spec: TransportSpec) -> dict[Case, Pair]:
+    """Return S^2 sigma/tau and |S| by carriers, doping and temperature."""
+    found = transport_at(bands, spec, TEMPERATURES)
     if isinstance(found, Refused):
         raise SystemExit(f"No transport: {found.reason}")
     return {
-        (kind, doping, spec.temperature): (float(held.power_factor[at].mean()), float(abs(held.seebeck[at].mean())))
-        for kind, held in found.carriers.items()
+        (kind, doping, temperature): (
+            float(held.power_factor[at].mean()) / UNIT, float(abs(held.seebeck[at].mean()))
+        )
+        for temperature, transport in zip(TEMPERATURES, found, strict=True)
+        for kind, held in transport.carriers.items()
         for at, doping in enumerate(spec.doping)
-    }
+    }  # fmt: skip
 
 
 def compare(table: Path, cases: dict[str, str]) -> dict[str, Any]:
-    """Return all ratios and their spread."""
-    told = labels(table, list(cases))
-    ratios: dict[tuple[str, float, float], list[tuple[float, float]]] = {}
+    """Return the ratios of every case, best first, and those of each crystal for the best."""
+    told = labels(table)
+    bands = {name: mesh_bands(verification) for name, verification in cases.items()}
+    values = {name: computed(held, SPEC) for name, held in bands.items()}
+    every = next(iter(values.values()))
+    ratios = {case: np.array([np.divide(values[name][case], told[name]) for name in bands]) for case in every}
+    order = sorted(ratios, key=lambda case: float(np.abs(np.log(ratios[case][:, 1])).mean()))
     figures: dict[str, Any] = {}
-    for name, verification in cases.items():
-        bands = mesh_bands(verification)
-        values: dict[tuple[str, float, float], tuple[float, float]] = {}
-        for temperature in TEMPERATURES:
-            values |= computed(bands, replace(SPEC, temperature=temperature))
-        factor, seebeck = told[name]
-        for what, (ours, s) in values.items():
-            ratios.setdefault(what, []).append((ours / (factor * UNIT), s / seebeck))
-        ours, s = values[FIRST]
-        figures[f"{name}, holes 1e18, 300 K: S^2 sigma/tau"] = figure(ours / UNIT, "1e11 uW/cm/K^2/s")
-        figures[f"{name}, holes 1e18, 300 K: S^2 sigma/tau over label"] = figure(ours / (factor * UNIT), "times 1e11")
-        figures[f"{name}, holes 1e18, 300 K: |S|"] = figure(s, "uV/K")
-        figures[f"{name}, holes 1e18, 300 K: |S| over label"] = figure(s / seebeck, "times")
-        for title, change in FINER.items():
-            again = computed(bands, replace(SPEC, temperature=FIRST[2], **change))[FIRST]
-            figures[f"{name}, {title}: change of S^2 sigma/tau"] = figure(100 * (again[0] / ours - 1), "%")
-            figures[f"{name}, {title}: change of |S|"] = figure(100 * (again[1] / s - 1), "%")
-    for (kind, doping, temperature), pairs in sorted(ratios.items(), key=lambda item: spread(item[1])):
-        both = np.array(pairs)
-        title = f"{kind} {doping:.0e} per cm^3, {temperature:.0f} K"
-        figures[f"{title}: S^2 sigma/tau over label, median (least, greatest)"] = around(both[:, 0])
-        figures[f"{title}: |S| over label, median (least, greatest)"] = around(both[:, 1])
+    for place, name in enumerate(bands):
+        finer = computed(bands[name], replace(SPEC, grid_length=FINER))[order[0]]
+        for what, at, unit in (("S^2 sigma/tau", 0, "1e11 uW/cm/K^2/s"), ("|S|", 1, "uV/K")):
+            ours = values[name][order[0]][at]
+            title = f"{name}, {said(order[0])}: {what}"
+            figures[title] = figure(ours, unit)
+            figures[f"{title} over the label"] = figure(float(ratios[order[0]][place, at]), "times")
+            figures[f"{title}, change on the finer grid"] = figure(100 * (finer[at] / ours - 1), "%")
+    for case in order:
+        for what, at in (("|S|", 1), ("S^2 sigma/tau", 0)):
+            column = ratios[case][:, at]
+            title = f"{said(case)}: {what} over the label, median (least, greatest)"
+            figures[title] = figure(float(np.median(column)), "times", (float(column.min()), float(column.max())))
     return figures
 
 
-def spread(pairs: list[tuple[float, float]]) -> float:
-    """Return the mean distance of the logarithms of both ratios from 0."""
-    return float(np.abs(np.log(np.array(pairs))).mean())
+def said(case: Case) -> str:
+    """Return a case in words."""
+    return f"{case[0]} {case[1]:.0e} per cm^3 {case[2]:.0f} K"
 
 
-def around(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
-    """Return median and range."""
-    return figure(float(np.median(values)), "times", (float(values.min()), float(values.max())))
+def against_gaps(table: Path, data: Path) -> dict[str, Any]:
+    """Return median and tenths of the labels' Seebeck coefficients in bins of the gap."""
+    csv.field_size_limit(1 << 30)
+    told = labels(table)
+    with gzip.open(data, "rt") as stream:
+        gaps = {row["material_id"]: float(row["band_gap"] or "nan") for row in csv.DictReader(stream)}
+    known = [(gaps[name], s) for name, (_, s) in told.items() if np.isfinite(gaps.get(name, np.nan))]
+    gap, seebeck = np.array(known).T
+    figures: dict[str, Any] = {}
+    for low, high in pairwise(BINS):
+        inside = seebeck[(gap > low) & (gap <= high)]
+        tenths = (float(np.percentile(inside, 10)), float(np.percentile(inside, 90)))
+        title = f"gap {low:g} to {high:g} eV: S of {len(inside)} labels, median (10 %, 90 %)"
+        figures[title] = figure(float(np.median(inside)), "uV/K", tenths)
+        figures[f"gap {low:g} to {high:g} eV: labels with S below 0"] = figure(int((inside < 0).sum()), "labels")
+    return figures
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, metavar="TABLE")
-    parser.add_argument("cases", nargs="+", metavar="ID=PK")
-    parser.add_argument("--profile", default=None)
+    parser.add_argument("cases", nargs="*", metavar="ID=PK")
+    parser.add_argument("--gaps", type=Path, metavar="CSV")
+    parser.add_argument("--profile")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    from aiida import load_profile
+    table: dict[str, Any] = {}
+    if asked.cases:
+        from aiida import load_profile
 
-    load_profile(asked.profile, allow_switch=True)
-    table = compare(asked.table, dict(case.split("=") for case in asked.cases))
+        load_profile(asked.profile, allow_switch=True)
+        table |= compare(asked.table, dict(case.split("=") for case in asked.cases))
+    if asked.gaps:
+        table |= against_gaps(asked.table, asked.gaps)
     print_table(table)
     if asked.json:
         write_text(asked.json, json.dumps(table, indent=1) + "\n")
