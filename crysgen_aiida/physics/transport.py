@@ -8,6 +8,7 @@ constant.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -111,8 +112,17 @@ def transport_of(bands: ElectronBands, spec: TransportSpec) -> Transport | Refus
 
     :raises NotInstalled: if BoltzTraP2 is missing.
     """
+    found = transport_at(bands, spec, (spec.temperature,))
+    return found if isinstance(found, Refused) else found[0]
+
+
+def transport_at(bands: ElectronBands, spec: TransportSpec, temperatures: Sequence[float]) -> list[Transport] | Refused:
+    """Return the transport coefficients at several temperatures [K], from one interpolation of the bands.
+
+    :raises NotInstalled: if BoltzTraP2 is missing.
+    """
     _module()
-    return or_refused("BoltzTraP2", partial(_transport, bands, spec))
+    return or_refused("BoltzTraP2", partial(_transport, bands, spec, temperatures))
 
 
 def _module() -> Any:
@@ -127,7 +137,7 @@ def _module() -> Any:
     return BoltzTraP2
 
 
-def _transport(bands: ElectronBands, spec: TransportSpec) -> Transport | Refused:
+def _transport(bands: ElectronBands, spec: TransportSpec, temperatures: Sequence[float]) -> list[Transport] | Refused:
     top, bottom = _edges(bands)
     if not np.isfinite(bottom):
         return Refused("there is no band above the electrons; compute more bands")
@@ -144,15 +154,18 @@ def _transport(bands: ElectronBands, spec: TransportSpec) -> Transport | Refused
     states = fitted.states(spec.bin_width)
     electrons = bands.n_electrons - bands.spin_degeneracy * filled
     volume = abs(float(np.linalg.det(bands.lattice)))
-    carriers = {}
-    for kind, sign in CARRIERS.items():
-        wanted = electrons + sign * np.array(spec.doping) * volume * ANGSTROM3_IN_CM3
-        found = _coefficients(states, wanted, volume, bands.spin_degeneracy, spec.temperature)
-        if isinstance(found, Refused):
-            return found
-        found.fermi_level[:] -= middle
-        carriers[kind] = found
-    return Transport(max(0.0, bottom - top), len(kpoints), fitted.grid, fitted.misfit, carriers)
+    transports = []
+    for temperature in temperatures:
+        carriers = {}
+        for kind, sign in CARRIERS.items():
+            wanted = electrons + sign * np.array(spec.doping) * volume * ANGSTROM3_IN_CM3
+            found = _coefficients(states, wanted, volume, bands.spin_degeneracy, temperature)
+            if isinstance(found, Refused):
+                return found
+            found.fermi_level[:] -= middle
+            carriers[kind] = found
+        transports.append(Transport(max(0.0, bottom - top), len(kpoints), fitted.grid, fitted.misfit, carriers))
+    return transports
 
 
 def _edges(bands: ElectronBands) -> tuple[float, float]:

@@ -42,3 +42,5 @@ class TransportSpec:
             raise ValueError(f"doping is {self.doping!r}; give concentrations [1/cm^3] above 0, e.g. 1e19, 1e20")
         if list(self.doping) != sorted(set(self.doping)):
             raise ValueError(f"doping is {self.doping!r}; give each concentration once, in rising order")
+        # a graph stores 1e20 as a whole number, which no 64-bit integer holds
+        object.__setattr__(self, "doping", tuple(float(n) for n in self.doping))

@@ -16,7 +16,7 @@ from crysgen_aiida.crystals.run import InProcess
 from crysgen_aiida.crystals.table import PropertyTable
 from crysgen_aiida.physics.forces import Refused
 from crysgen_aiida.physics.kpoints import irreducible
-from crysgen_aiida.physics.transport import Transport, transport_of, transport_set
+from crysgen_aiida.physics.transport import Transport, transport_at, transport_of, transport_set
 from crysgen_aiida.physics.transport_spec import TransportSpec
 
 pytest.importorskip("BoltzTraP2", reason="BoltzTraP2 is not installed: pip install 'crysgen-aiida[transport]'")
@@ -202,3 +202,22 @@ def test_bands_that_mean_nothing_are_refused(values: dict[str, Any], message: st
 def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TransportSpec(**values)
+
+
+def test_doping_that_a_graph_stored_as_whole_numbers_is_a_number_like_any_other() -> None:
+    bands = bands_table([toy.cosines(toy.mesh(4))], "toy")
+    whole = transport_set(bands, spec=TransportSpec(doping=(10**19, 10**20), grid_length=30.0), run=InProcess())
+    numbers = transport_set(bands, spec=TransportSpec(doping=(1e19, 1e20), grid_length=30.0), run=InProcess())
+    assert whole.get(0) == numbers.get(0)
+    assert whole.get(0)["doping"] == [1e19, 1e20]
+
+
+def test_several_temperatures_are_those_of_one_by_one() -> None:
+    bands, spec = toy.cosines(toy.mesh(4)), TransportSpec(doping=(1e19, 1e20), grid_length=30.0)
+    found = transport_at(bands, spec, (300.0, 600.0))
+    assert isinstance(found, list)
+    for temperature, held in zip((300.0, 600.0), found, strict=True):
+        alone = one(bands, replace(spec, temperature=temperature))
+        np.testing.assert_array_equal(held.carriers["p"].seebeck, alone.carriers["p"].seebeck)
+        np.testing.assert_array_equal(held.carriers["n"].conductivity, alone.carriers["n"].conductivity)
+    assert np.all(found[1].carriers["n"].seebeck[0] != found[0].carriers["n"].seebeck[0])
