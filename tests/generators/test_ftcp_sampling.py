@@ -223,6 +223,17 @@ def test_the_filter_asks_for_room(ftcp_trained: Path) -> None:
         assert any(near) == (asked == 0)
 
 
+def test_the_filter_asks_for_even_numbers_of_electrons(ftcp_trained: Path) -> None:
+    wide = {"filter": True, "tolerances": (f"{ENERGY}:3.0",), "attempts": 40, "min_contact": 0.0, "scale": 2.0}
+    odd = []
+    for asked in (False, True):
+        designs = draw(ftcp_trained, 40, {ENERGY: -1.5}, even_electrons=asked, **wide)
+        crystals = Ftcp().decode(designs, make_ftcp_spec(), seed=1, run=InProcess())
+        assert crystals.ok.sum() > 10
+        odd.append(any(sum(numbers) % 2 for numbers in crystals.column("numbers") if numbers))
+    assert odd == [True, False]
+
+
 def test_the_filter_asks_for_new_formulas(ftcp_trained: Path) -> None:
     wide = {"filter": True, "tolerances": (f"{ENERGY}:3.0",), "attempts": 40, "min_contact": 0.0}
     known = set(read_checkpoint(ftcp_trained).space.formulas)

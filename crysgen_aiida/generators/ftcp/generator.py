@@ -143,7 +143,9 @@ def _check_filter(held: Checkpoint, targets: dict[str, list[float]], spec: Sampl
                 f"The sampling settings bound {name}, which this model has not learned; it knows "
                 f"{', '.join(known) or 'nothing'}."
             )
-    chooses = spec.where or set(tolerances) & set(targets) or spec.new_formula or spec.min_contact
+    chooses = (
+        spec.where or set(tolerances) & set(targets) or spec.new_formula or spec.even_electrons or spec.min_contact
+    )
     if spec.filter and not chooses:
         raise ImpossibleRequest(
             "sampling.filter has nothing to choose by: give sampling.where, sampling.tolerances of what is asked, "
@@ -210,7 +212,7 @@ def _metadata(sampler: Sampler) -> dict[str, Any]:
 
 
 def _filter(spec: SamplingSpec) -> dict[str, Any]:
-    names = ("attempts", "tolerances", "new_formula", "min_contact")
+    names = ("attempts", "tolerances", "new_formula", "even_electrons", "min_contact")
     return {name: getattr(spec, name) for name in names}
 
 

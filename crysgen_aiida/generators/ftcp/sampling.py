@@ -204,8 +204,10 @@ class Sampler:
         return near and all(bool(bound.holds(value[bound.name])) for bound in self.bounds)
 
     def _able(self, crystals: CrystalSet) -> BoolArray:
-        """Return which rows have a formula and distances that the filter lets pass."""
+        """Return which rows have a formula, electrons and distances that the filter lets pass."""
         able = np.ones(len(crystals), dtype=bool)
+        if self.spec.filter and self.spec.even_electrons:
+            able &= [sum(numbers or (1,)) % 2 == 0 for numbers in crystals.column("numbers")]
         if self.spec.filter and self.spec.new_formula:
             able &= [formula not in self.formulas for formula in crystals.column("reduced_formula")]
         if self.spec.filter and self.spec.min_contact > 0:

@@ -222,10 +222,12 @@ class SamplingSpec:
         it is no crystal), or ``point``, the point that was drawn. Branches learn at the means of crystals; between
         them they err by several times as much.
     :param filter: draw again, up to ``attempts`` times, until the predicted properties satisfy ``where`` and lie within
-        ``tolerances`` of the target, and the decoded crystal is what ``new_formula`` and ``min_contact`` ask for; a row
-        that fails has a reason.
+        ``tolerances`` of the target, and the decoded crystal is what ``new_formula``, ``even_electrons`` and
+        ``min_contact`` ask for; a row that fails has a reason.
     :param tolerances: ``property:value`` pairs, e.g. ``band_gap:0.3``.
     :param new_formula: the filter asks for formulas that no training or held-out row has.
+    :param even_electrons: the filter asks for an even number of electrons in the cell: a crystal with an odd number and
+        no magnetic moment is a metal.
     :param min_contact: distances between atoms that the filter asks for, in sums of covalent radii: 1 in 1,000 known
         crystals has one below 0.69, but half of the designs do; 0: any.
     :param batch: designs computed together; results do not depend on it.
@@ -247,6 +249,7 @@ class SamplingSpec:
     filter: bool = False
     tolerances: tuple[str, ...] = ()
     new_formula: bool = False
+    even_electrons: bool = False
     min_contact: float = 0.7
     attempts: int = 50
     batch: int = 256
