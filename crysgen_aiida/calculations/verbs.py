@@ -198,7 +198,7 @@ class ScreenCalculation(WorkerCalculation):
 class FingerprintCalculation(WorkerCalculation):
     """Make site fingerprints of known crystals; a row that cannot have one says why."""
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     VERB = "fingerprint"
     SETS: ClassVar = {"crystals": CrystalSetData}
     OUTPUTS: ClassVar = {"table": PropertyTableData}
