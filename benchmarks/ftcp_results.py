@@ -75,13 +75,13 @@ def some_gaps(crystals: CrystalSet) -> CrystalSet:
     return crystals.with_columns({field: pa.array(values, type=field.type)})
 
 
-def trained(name: str, crystals: CrystalSet, home: Path, epochs: int) -> tuple[Path, SequenceSet]:
+def trained(name: str, crystals: CrystalSet, home: Path, epochs: int, device: str) -> tuple[Path, SequenceSet]:
     """Return checkpoint and training set of a variant, trained if it is not there."""
     preset, changes, few = VARIANTS[name]
     spec = INFO.make_spec(deep_merge(deep_merge(TERNARY, changes), {"training": {"epochs": epochs}}), preset)
     folder = home / f"{name} {epochs}"
     folder.mkdir(parents=True, exist_ok=True)
-    run = InProcess(folder=folder, on_progress=_tell(name))
+    run = InProcess(folder=folder, device=device, on_progress=_tell(name))
     training_set = folder / "training.parquet"
     if not training_set.exists():
         Ftcp().prepare(some_gaps(crystals) if few else crystals, spec, seed=1, run=run).write(training_set)
@@ -165,13 +165,14 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--variants", nargs="+", default=["default"], choices=list(VARIANTS))
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to train")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     crystals = CrystalSet.read(asked.set)
     known = {formula for formula in crystals.column("reduced_formula") if formula}
     table: dict[str, Any] = {}
     for name in asked.variants:
-        checkpoint, training_set = trained(name, crystals, asked.home, asked.epochs)
+        checkpoint, training_set = trained(name, crystals, asked.home, asked.epochs, asked.device)
         found = reconstruction(checkpoint, training_set, crystals)
         if name == "default":
             found |= designs(checkpoint, known)

@@ -67,7 +67,9 @@ def load(device: str = "cpu", model: str = "l3i5", double: bool = False) -> Equi
 
     path = checkpoint_path(model)
     reconstruct: Any = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-    numbers = [np.ndarray, np.dtype, (reconstruct, "numpy.core.multiarray._reconstruct")]
+    # under the name of numpy 1, by which the published files hold it, and of numpy 2
+    places = [(reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    numbers = [np.ndarray, np.dtype, *places]
     numbers += [type(np.dtype(t)) for t in (np.float32, np.float64)]
     state = read_checkpoint(path, "cpu", "sevenn", numbers)
     like = torch.zeros((), dtype=torch.float64 if double else torch.float32, device=device)

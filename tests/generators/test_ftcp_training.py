@@ -216,7 +216,7 @@ def test_rows_without_a_sparse_label_do_not_touch_its_branch(matrices_set: Seque
     data = read_training_data(matrices_set, spec, 1)
     model = new_model(spec, 1)
     bare = np.flatnonzero(np.isnan(data.values[:, 1]))[:5]
-    loss, parts, _ = Objective(spec)(model, data.batch(bare), None, 5, torch.device("cpu"))
+    loss, parts, _ = Objective(spec)(model, data.batch(bare), None, 5)
     loss.backward()
     assert float(parts["sparse"]) == 0.0
     assert not any(w.grad.any() for w in model.branches[1].parameters())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from crysgen_aiida.crystals.errors import EmptySet
 from crysgen_aiida.crystals.run import keyed_rng
@@ -30,35 +33,39 @@ class Matrices:
     """The scaled matrices of a set, by row: made once if they fit into ``memory``, else whenever they are asked for.
 
     :param compact: (n) crystals.
-    :param memory: bytes that all matrices may take together.
+    :param memory: bytes that all matrices may take together, on the device.
     """
 
-    def __init__(self, compact: Compact, spec: FtcpSpec, scaler: RowScaler, memory: float) -> None:
-        self.compact, self.spec, self.scaler = compact, spec, scaler
-        self._held: Float32Array | None = None
+    def __init__(
+        self, compact: Compact, spec: FtcpSpec, scaler: RowScaler, memory: float, device: torch.device
+    ) -> None:
+        self.compact, self.spec, self.scaler, self.device = compact, spec, scaler, device
+        self._held: Tensor | None = None
         if len(compact) * spec.rows * spec.columns * 4 <= memory:
-            self._held = np.empty((len(compact), spec.rows, spec.columns), dtype=np.float32)
+            with suppress(torch.OutOfMemoryError):  # a small GPU does without
+                self._held = torch.empty((len(compact), spec.rows, spec.columns), device=device)
+        if self._held is not None:
             for start in range(0, len(compact), _CHUNK):
                 self._held[start : start + _CHUNK] = self._make(slice(start, start + _CHUNK))
 
     def __len__(self) -> int:
         return len(self.compact)
 
-    def take(self, rows: IntArray) -> Float32Array:
+    def take(self, rows: IntArray) -> Tensor:
         """Return the matrices of some rows, (B, rows, columns)."""
-        return self._make(rows) if self._held is None else self._held[rows]
+        return self._make(rows) if self._held is None else self._held[torch.from_numpy(rows).to(self.device)]
 
-    def _make(self, rows: IntArray | slice) -> Float32Array:
-        made: Float32Array = self.scaler.transform(matrices(self.compact.take(rows), self.spec))
-        return made.astype(np.float32, copy=False)
+    def _make(self, rows: IntArray | slice) -> Tensor:
+        made = self.scaler.transform(matrices(self.compact.take(rows), self.spec))
+        return torch.from_numpy(made.astype(np.float32, copy=False)).to(self.device)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows: matrices scaled to 0..1, labels scaled to 0..1 with NaN where one is missing."""
+    """Some rows: matrices scaled to 0..1, labels scaled to 0..1 with NaN where one is missing; all on the device."""
 
-    matrices: Float32Array  #: (B, rows, columns)
-    labels: Float32Array  #: (B, P)
+    matrices: Tensor  #: (B, rows, columns)
+    labels: Tensor  #: (B, P)
 
     def rows(self, which: slice) -> Batch:
         """Return some of the rows."""
@@ -97,7 +104,8 @@ class TrainingData:
 
     def batch(self, positions: IntArray) -> Batch:
         """Return the rows at some positions."""
-        return Batch(self.matrices.take(positions), self.scaled[positions])
+        labels = torch.from_numpy(self.scaled[positions])
+        return Batch(self.matrices.take(positions), labels.to(self.matrices.device))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the shuffled batches of an epoch, from batch ``start`` on; seed and epoch decide them."""
@@ -116,9 +124,11 @@ def read_training_data(
     spec: FtcpGeneratorSpec,
     seed: int,
     held: tuple[RowScaler, tuple[Label, ...]] | None = None,
+    device: str = "cpu",
 ) -> TrainingData:
     """Read a training set.
 
+    :param device: where the batches are to be, ``cpu`` or ``cuda``.
     :param held: scaler and labels of a model that is being fine-tuned, which are kept.
     :raises EmptySet: if there is no row to learn from.
     :raises ImpossibleRequest: if a label lacks or cannot be learned.
@@ -140,7 +150,7 @@ def read_training_data(
     return TrainingData(
         rows,
         held_out,
-        Matrices(compact, spec.representation, scaler, spec.training.matrix_memory * 2**30),
+        Matrices(compact, spec.representation, scaler, spec.training.matrix_memory * 2**30, torch.device(device)),
         values,
         scaled(values, labels).astype(np.float32),
         labels,

@@ -7,7 +7,7 @@ from crysgen_aiida.generators.contract import GeneratorInfo
 from crysgen_aiida.generators.ftcp.presets import PRESETS
 from crysgen_aiida.generators.ftcp.spec import FtcpGeneratorSpec
 
-VERSION = "2"
+VERSION = "3"
 
 INFO = GeneratorInfo(
     name="ftcp",

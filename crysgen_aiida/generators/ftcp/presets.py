@@ -15,7 +15,8 @@ _PAPER: Mapping[str, Any] = {
         "split": "rows", "val_fraction": 0.2, "scaler_rows": "all",
     },
     "training": {
-        "optimizer": "rmsprop", "lr": 5e-4, "min_lr": 1e-6, "schedule": "steps", "step_epochs": (50, 100),
+        "batch_size": 256, "optimizer": "rmsprop", "weight_decay": 0.0, "lr": 5e-4, "min_lr": 1e-6,
+        "schedule": "steps", "step_epochs": (50, 100),
         "step_rates": (1e-4, 5e-5), "plateau_patience": 4, "plateau_factor": 0.3, "keep": "last",
     },
     "sampling": {"encoder_noise": True, "noise": "unit", "predict": "point", "min_contact": 0.0},
@@ -52,10 +53,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "representation": {"max_sites": 6, "n_kpoints": 9},
         "model": {"filters": (8, 16, 16), "dense": 64, "latent": 16, "branch": (16, 8), "norm_momentum": 0.8},
         "loss": {
-            "lattice": 30.0, "coordinates": 10.0, "elements": 1.0, "occupancy": 1.0, "targets": 10.0, "sparse": 10.0
+            "lattice": 30.0, "coordinates": 10.0, "elements": 1.0, "occupancy": 1.0, "targets": 10.0, "sparse": 10.0,
+            "properties": 0.02, "reciprocal": 0.02,
         },
         "data": {"part_rows": 16},
-        "training": {"epochs": 3, "batch_size": 8, "lr": 3e-3, "checkpoint_steps": 2, "deadline_steps": 1},
+        "training": {
+            "epochs": 3, "batch_size": 8, "lr": 3e-3, "weight_decay": 0.0, "checkpoint_steps": 2, "deadline_steps": 1
+        },
         "sampling": {"probe": 16, "scales": (0.1, 0.5, 1.0, 2.0), "batch": 16, "part_rows": 16},
     },
 }  # fmt: skip

@@ -39,7 +39,7 @@ class Objective:
         self.spec, self.reconstruction = spec, Reconstruction(spec.representation, spec.loss)
 
     def __call__(
-        self, model: Vae, batch: Batch, noise: Tensor | None, whole: int, device: torch.device
+        self, model: Vae, batch: Batch, noise: Tensor | None, whole: int
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Return the weighted sum, its unweighted parts (sums over the rows), and the scaled properties read (B, P).
 
@@ -47,8 +47,7 @@ class Objective:
         :param whole: rows of the batch that this is a piece of.
         """
         spec = self.spec.loss
-        matrices = torch.from_numpy(batch.matrices).to(device)  # (B, rows, columns)
-        labels = torch.from_numpy(batch.labels).to(device)  # (B, P)
+        matrices, labels = batch.matrices, batch.labels  # (B, rows, columns), (B, P)
         mean, log_variance = model.encoder(matrices)  # (B, Z)
         points = mean if noise is None else mean + (log_variance / 2).exp() * noise
         predicted = model.properties(mean)
@@ -150,10 +149,10 @@ class Trainer:
         for start in range(0, whole, size):
             piece = slice(start, start + size)
             drawn = torch.from_numpy(noise[piece]).to(self.device)
-            loss, parts, _ = self.objective(self.model, batch.rows(piece), drawn, whole, self.device)
+            loss, parts, _ = self.objective(self.model, batch.rows(piece), drawn, whole)
             loss.backward()  # type: ignore[no-untyped-call]
-            for name, part in {"loss": loss, **parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(part.detach())
+            for name, value in _numbers({"loss": loss, **parts}).items():
+                sums[name] = sums.get(name, 0.0) + value
         self.optimizer.step()
         return sums
 
@@ -200,10 +199,10 @@ class Trainer:
         for batch in self.data.plain(positions):
             whole = len(batch.labels)
             with memory_guard("training.batch_size", whole):
-                loss, parts, read = self.objective(self.model, batch, None, whole, self.device)
+                loss, parts, read = self.objective(self.model, batch, None, whole)
             predicted.append(read.double().cpu().numpy())
-            for name, part in {"loss": loss, **parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(part)
+            for name, value in _numbers({"loss": loss, **parts}).items():
+                sums[name] = sums.get(name, 0.0) + value
         errors = np.abs(unscaled(np.concatenate(predicted), self.data.labels) - self.data.values[positions])
         found = {f"val_{name}": value / len(positions) for name, value in sums.items()}
         for column, label in enumerate(self.data.labels):
@@ -255,7 +254,7 @@ class Trainer:
         for batch in self.data.plain(np.arange(len(self.data.rows))):
             self.run.check_time()
             with memory_guard("training.batch_size", len(batch.labels)):
-                mean, log_variance = self.model.encoder(torch.from_numpy(batch.matrices).to(self.device))
+                mean, log_variance = self.model.encoder(batch.matrices)
                 properties = self.model.properties(mean)
             found.append(tuple(t.double().cpu().numpy() for t in (mean, log_variance, properties)))
         means, log_variances, read = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -263,6 +262,11 @@ class Trainer:
             means, log_variances, self.data.values, unscaled(read, self.data.labels), self.data.rows,
             self.data.held_out, self.data.formulas,
         )  # fmt: skip
+
+
+def _numbers(parts: dict[str, Tensor]) -> dict[str, float]:
+    """Return scalars as numbers; a GPU is waited for once."""
+    return dict(zip(parts, torch.stack([part.detach() for part in parts.values()]).tolist(), strict=True))
 
 
 def inherit(model: Vae, spec: FtcpGeneratorSpec, parent: Checkpoint) -> None:
@@ -298,7 +302,9 @@ def fit_generator(
     }
     state = StateFile(run.folder / "training", json_hash(identity))
     with threads(run.threads):
-        data = read_training_data(training_set, spec, seed, (parent.scaler, parent.labels) if parent else None)
+        data = read_training_data(
+            training_set, spec, seed, (parent.scaler, parent.labels) if parent else None, run.device
+        )
         trainer = Trainer(data, spec, state, seed=seed, run=run, parent=parent)
         trainer.fit()
         return trainer.write(run.folder / "generator")
