@@ -101,7 +101,8 @@ class TrainingSpec:
         permuted and reversed as well; ``none`` repeats the strings as they are.
     :param condition_dropout: chance that all conditions of a string are hidden, and that each single one is.
     :param patience: epochs without a better validation loss before an early stop (0: never).
-    :param precision: ``fp32``, ``bf16`` (autocast) or ``auto`` (bf16 where the hardware multiplies it).
+    :param precision: ``fp32``, ``bf16`` (autocast) or ``auto`` (bf16 where the hardware multiplies it; on a GPU
+        for networks at least 768 wide, smaller ones are faster without).
     :param store_dtype: number format of the stored weights, ``float32`` or ``bfloat16``.
     :param processes: data-parallel processes, started through accelerate.
     :param checkpoint_steps: optimiser steps between saved training states; 0 saves only at the end of epochs.

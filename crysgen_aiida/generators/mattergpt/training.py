@@ -26,11 +26,14 @@ from crysgen_aiida.generators.mattergpt.conditions import Condition, fit_conditi
 from crysgen_aiida.generators.mattergpt.data import Batch, Loader, read_examples
 from crysgen_aiida.generators.mattergpt.model import Transformer, summed_loss
 from crysgen_aiida.generators.mattergpt.optimization import Optimizers, learning_rate
-from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec, SamplingSpec, TrainingSpec
+from crysgen_aiida.generators.mattergpt.spec import MatterGPTSpec, SamplingSpec
 from crysgen_aiida.generators.mattergpt.state import Progress, StateFile
 from crysgen_aiida.generators.mattergpt.tokenizer import PAD, get_tokenizer
 from crysgen_aiida.generators.memory import memory_guard
 from crysgen_aiida.generators.threads import threads
+
+#: A GPU that waits for the next kernel gains nothing by bf16 and pays for its casts (docs/results/gpu.md).
+_BF16_WIDTH = 768
 
 
 class Workers(Protocol):
@@ -113,12 +116,12 @@ def read_training_data(
     return TrainingData(train, val, tuple(conditions), tuple(warnings))
 
 
-def use_bf16(spec: TrainingSpec, device: torch.device) -> bool:
-    """Whether to multiply in bf16: as told, or wherever the hardware does."""
-    if spec.precision != "auto":
-        return spec.precision == "bf16"
+def use_bf16(spec: MatterGPTSpec, device: torch.device) -> bool:
+    """Whether to multiply in bf16: as told, or wherever the hardware does and it is faster."""
+    if spec.training.precision != "auto":
+        return spec.training.precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return spec.model.width >= _BF16_WIDTH and torch.cuda.is_bf16_supported()
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -145,7 +148,7 @@ class Trainer:
         self.state_file = state_file
         self.progress = state_file.load(self.model, self.optimizers) or Progress()
         self.wrapped = workers.wrap(self.model)
-        self.bf16 = use_bf16(spec.training, workers.device)
+        self.bf16 = use_bf16(spec, workers.device)
         self.scale = float(getattr(run, "batch_scale", 1.0))
         steps = spec.training.epochs * len(data.train)
         self.total = min(steps, spec.training.max_steps) if spec.training.max_steps else steps
