@@ -2,7 +2,8 @@
 
     python benchmarks/ftcp_results.py SET --home DIR                            the defaults, 2 epochs: minutes
     python benchmarks/ftcp_results.py SET --home DIR --epochs 100 --variants default paper "no reciprocal" "no targets"
-    python benchmarks/ftcp_results.py SET --home DIR --epochs 100 --json FILE
+    python benchmarks/ftcp_results.py SET --home DIR --epochs 100 --device cuda --json FILE
+    python benchmarks/ftcp_results.py SET --home DIR2 --epochs 100 --override '{"loss": {"targets": 100}}'
 
 SET is a crystal set (Parquet) with formation energies, gaps and distances to the hull, e.g. from `crysgen dataset
 import` and `export`. Every variant is trained on its ternary crystals of at most 20 sites; training is resumed and what
@@ -75,10 +76,13 @@ def some_gaps(crystals: CrystalSet) -> CrystalSet:
     return crystals.with_columns({field: pa.array(values, type=field.type)})
 
 
-def trained(name: str, crystals: CrystalSet, home: Path, epochs: int, device: str) -> tuple[Path, SequenceSet]:
+def trained(
+    name: str, crystals: CrystalSet, home: Path, epochs: int, device: str, overrides: dict[str, Any]
+) -> tuple[Path, SequenceSet]:
     """Return checkpoint and training set of a variant, trained if it is not there."""
     preset, changes, few = VARIANTS[name]
-    spec = INFO.make_spec(deep_merge(deep_merge(TERNARY, changes), {"training": {"epochs": epochs}}), preset)
+    asked = deep_merge(overrides, {"training": {"epochs": epochs}})
+    spec = INFO.make_spec(deep_merge(deep_merge(TERNARY, changes), asked), preset)
     folder = home / f"{name} {epochs}"
     folder.mkdir(parents=True, exist_ok=True)
     run = InProcess(folder=folder, device=device, on_progress=_tell(name))
@@ -166,13 +170,14 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["default"], choices=list(VARIANTS))
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to train")
+    parser.add_argument("--override", type=json.loads, default={}, help="further settings (JSON); use a DIR of its own")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     crystals = CrystalSet.read(asked.set)
     known = {formula for formula in crystals.column("reduced_formula") if formula}
     table: dict[str, Any] = {}
     for name in asked.variants:
-        checkpoint, training_set = trained(name, crystals, asked.home, asked.epochs, asked.device)
+        checkpoint, training_set = trained(name, crystals, asked.home, asked.epochs, asked.device, asked.override)
         found = reconstruction(checkpoint, training_set, crystals)
         if name == "default":
             found |= designs(checkpoint, known)

@@ -54,7 +54,7 @@ def qe(aiida_profile: Any, pseudos_folder: Path) -> Any:
         return run_get_node(chain, **inputs(stage, structure, settings, **rest))[1]
 
     run.inputs = inputs
-    run.computer = computer
+    run.computer, run.codes = computer, codes
     return run
 
 
@@ -167,6 +167,26 @@ def test_memory_that_runs_out_is_asked_for_less_of(qe, crystal, tmp_path, spared
     if status:
         assert "out of memory" in node.exit_message
         assert jobs_of(node, "PwCalculation")[-1].inputs.parameters["ELECTRONS"]["diagonalization"] == "cg"
+
+
+@pytest.mark.parametrize(("program", "kills"), [("pw", 1), ("ph", 1), ("pw", 9)])
+def test_a_job_that_is_killed_is_started_again(qe, crystal, tmp_path, program, kills):
+    """The program ends without a word as often as is said, as on a node that fails."""
+    script, count = tmp_path / f"{program}.x", tmp_path / "count"
+    last = f'[ $(wc -l < {count}) -gt {kills} ] || exec timeout -s KILL 0.05 {program}.x "$@"'
+    script.write_text(f'#!/bin/sh\necho >> {count}\n{last}\nexec {program}.x "$@"\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    code = orm.InstalledCode(computer=qe.computer, filepath_executable=str(script), label=f"{program}-{kills}").store()
+    stage, settings = ("bands", {"path_distance": 2.0}) if program == "pw" else ("dfpt", {"ecutwfc": 20.0})
+    node = qe(stage, crystal("Si" if program == "pw" else "AlN"), settings, codes={**qe.codes, program: code})
+    first = jobs_of(node, "PwCalculation" if program == "pw" else "QePhCalculation")
+    assert first[0].exit_status != 0
+    if kills == 1:
+        assert node.is_finished_ok, node.exit_message
+        assert first[1].is_finished_ok
+    else:
+        assert not node.is_finished_ok
+        assert len(first) == 4
 
 
 def test_a_response_that_converges_slowly_is_continued_within_the_limits_of_ph(qe, crystal):

@@ -24,6 +24,7 @@ from crysgen_aiida.engines.qe.results import missing_matrices
 #: Exit codes of a pw.x or ph.x that ended before it was done, whatever the reason; 110: AiiDA's out of memory.
 PW_CRASHED = [
     PwCalculation.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY,
+    PwCalculation.exit_codes.ERROR_SCHEDULER_NODE_FAILURE,
     PwCalculation.exit_codes.ERROR_OUTPUT_STDOUT_INCOMPLETE,
     PwCalculation.exit_codes.ERROR_OUTPUT_STDOUT_MISSING,
     PwCalculation.exit_codes.ERROR_OUTPUT_XML_MISSING,
@@ -33,11 +34,14 @@ PW_CRASHED = [
 ]
 PH_CRASHED = [
     PhCalculation.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY,
+    PhCalculation.exit_codes.ERROR_SCHEDULER_NODE_FAILURE,
     PhCalculation.exit_codes.ERROR_OUTPUT_STDOUT_INCOMPLETE,
     PhCalculation.exit_codes.ERROR_OUTPUT_STDOUT_MISSING,
     PhCalculation.exit_codes.ERROR_UNEXPECTED_PARSER_EXCEPTION,
     PhCalculation.exit_codes.ERROR_WRONG_REPRESENTATION,
 ]
+#: How often a job that ended without a word is started again: a node that failed, a machine that was switched off.
+KILLS = 3
 #: More electronic steps, and a smaller share of the new density, at each failure to converge.
 MORE_STEPS, LESS_MIXING = 2, 0.5
 #: What takes less memory, the mildest first; each on top of those before it.
@@ -76,6 +80,8 @@ class PwChain(SubmitOnce, PwBaseWorkChain):
         if reason == SYMMETRY and not self.ctx.inputs.parameters["SYSTEM"].get("nosym", False):
             self.ctx.inputs.parameters["SYSTEM"].update(nosym=True, noinv=True)
             return self._again(calculation, "the symmetry found does not fit: once more without symmetry")
+        if _was_killed(self, calculation):
+            return self._again(calculation, "killed, and nothing says why: once more")
         return None
 
     @process_handler(
@@ -167,4 +173,25 @@ class PhChain(SubmitOnce, PhBaseWorkChain):
         if reason == MEMORY or last_words(calculation):
             self.report_error_handled(calculation, last_words(calculation) or "out of memory: nothing to ask less of")
             return ProcessHandlerReport(True, self.exit_codes.ERROR_UNRECOVERABLE_FAILURE)
+        if _was_killed(self, calculation):  # its files may be half written: not a place to go on from
+            self.report_error_handled(calculation, "killed, and nothing says why: once more")
+            return ProcessHandlerReport(True)
         return None
+
+    def create_merged_output(self) -> ExitCode | None:
+        """Merge what the jobs found, without those that crashed: they started over, and their q-points count once."""
+        every = self.ctx.children
+        crashed = {code.status for code in PH_CRASHED}
+        self.ctx.children = [job for job in every if job.exit_status not in crashed]
+        try:
+            return super().create_merged_output()  # type: ignore[no-any-return]
+        finally:
+            self.ctx.children = every
+
+
+def _was_killed(chain: PwChain | PhChain, calculation: orm.CalcJobNode) -> bool:
+    """Whether a job ended without a word, no more than :data:`KILLS` times in this chain."""
+    if last_words(calculation):
+        return False
+    chain.ctx.kills = chain.ctx.get("kills", 0) + 1
+    return bool(chain.ctx.kills <= KILLS)
