@@ -194,7 +194,8 @@ def latent(
     """Show along which dimensions of a latent space a property changes most; draw the training rows in two of them.
 
     GENERATOR is a pk, uuid or label, or the folder of a checkpoint. A change is in standard deviations of the property
-    for one of the points along that dimension.
+    for one of the points along that dimension. First come the dimensions in which points lie farther apart (spread)
+    than the encoder makes them wide (width): of the others the decoder can tell little.
     """
     from crysgen_aiida.cli.latent import COLUMNS, find_designs, find_latent, latent_figure, rows, values_of
 

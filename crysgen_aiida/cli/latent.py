@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from crysgen_aiida.crystals.table import SequenceSet
 
 #: Columns of the table of dimensions.
-COLUMNS = ("property", "of", "points", "dimension", "change")
+COLUMNS = ("property", "of", "points", "dimension", "change", "spread", "width")
 #: Share of the points at each end whose colour is that of the end: a few extremes would leave all others one colour.
 ENDS = 0.01
 
@@ -102,13 +102,23 @@ def _designs_of_node(text: str) -> SequenceSet:
     return table
 
 
+def ordered(points: LatentPoints, values: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """Return the dimensions along which a property changes most, those in use first, and the changes (Z,)."""
+    order, changes = steepest(points.means, values)
+    return sorted(order, key=lambda d: not points.used[d]), changes
+
+
 def rows(points: LatentPoints, name: str, of: str, values: np.ndarray, most: int = 10) -> list[dict[str, Any]]:
     """Return the dimensions along which a property changes most, a record each."""
-    order, changes = steepest(points.means, values)
-    n = int(np.isfinite(values).sum())
+    order, changes = ordered(points, values)
+    n, spread = int(np.isfinite(values).sum()), points.means.std(axis=0)
     return [
-        {"property": name, "of": of, "points": n, "dimension": d, "change": float(changes[d])} for d in order[:most]
-    ]
+        {
+            "property": name, "of": of, "points": n, "dimension": d, "change": float(changes[d]),
+            "spread": float(spread[d]), "width": float(points.widths[d]),
+        }
+        for d in order[:most]
+    ]  # fmt: skip
 
 
 @plain_style()
@@ -120,7 +130,7 @@ def latent_figure(
 
     if points.means.shape[1] < 2:
         raise click.ClickException("The latent space has one dimension only: there is no plane to draw.")
-    (first, second, *_), _ = steepest(points.means, values)
+    (first, second, *_), _ = ordered(points, values)
     known = np.isfinite(values)
     low, high = np.quantile(values[known], [ENDS, 1 - ENDS])
     unit = get_property(name).unit

@@ -1,7 +1,8 @@
 """The latent space of a trained model as numbers to look at, of any generator that keeps one in its checkpoint.
 
 Such a checkpoint has, in ``weights.safetensors``, ``latent.means`` (n, Z), ``latent.labels`` and ``latent.predicted``
-(n, P) and ``latent.held_out`` (n,), and in ``config.json`` the names of the P properties as ``condition_order``.
+(n, P) and ``latent.held_out`` (n,), and in ``config.json`` the names of the P properties as ``condition_order``; that
+of a variational model also ``latent.log_variances`` (n, Z).
 """
 
 from __future__ import annotations
@@ -31,12 +32,23 @@ class LatentPoints:
     :ivar labels: (n,) values of each property that was learned, in its unit, NaN where a row has none.
     :ivar predicted: (n,) what the model reads at the means.
     :ivar held_out: (n,) whether a row was kept from training.
+    :ivar widths: (Z,) root mean square width that the encoder gives a point, 0 if the model is not variational.
     """
 
     means: FloatArray
     labels: Mapping[str, FloatArray]
     predicted: Mapping[str, FloatArray]
     held_out: npt.NDArray[np.bool_]
+    widths: FloatArray
+
+    @property
+    def used(self) -> npt.NDArray[np.bool_]:
+        """The dimensions (Z,) in which points lie farther apart than they are wide.
+
+        A variational model leaves the others to the noise: its decoder can tell little from them, while a branch that
+        reads the means alone still can. Compare the active units of Burda et al., arXiv:1509.00519.
+        """
+        return np.asarray(self.means.std(axis=0) > self.widths)
 
 
 def read_latent_points(weights: bytes, config: Mapping[str, Any]) -> LatentPoints:
@@ -60,12 +72,15 @@ def read_latent_points(weights: bytes, config: Mapping[str, Any]) -> LatentPoint
         names = [str(name) for name in config["condition_order"]]
         arrays = {key: tensors[f"{PREFIX}{key}"].astype(np.float64) for key in ("means", "labels", "predicted")}
         held_out = tensors[f"{PREFIX}held_out"].astype(bool)
+        logarithms = tensors.get(f"{PREFIX}log_variances")
         labels, predicted = (
             {name: arrays[key][:, column] for column, name in enumerate(names)} for key in ("labels", "predicted")
         )
     except (KeyError, IndexError) as error:
         raise CorruptWeights(f"The latent space is not complete ({error}); fetch the generator again.") from error
-    return LatentPoints(arrays["means"], labels, predicted, held_out)
+    n_dimensions = arrays["means"].shape[1]
+    variances = np.zeros((1, n_dimensions)) if logarithms is None else np.exp(logarithms.astype(np.float64))
+    return LatentPoints(arrays["means"], labels, predicted, held_out, np.sqrt(variances.mean(axis=0)))
 
 
 def steepest(means: FloatArray, values: FloatArray) -> tuple[list[int], FloatArray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from crysgen_aiida.cli.root import crysgen
 from crysgen_aiida.crystals.table import SequenceSet
@@ -49,6 +49,18 @@ def test_dimensions_come_by_how_much_the_property_changes(checkpoint):
     assert [rows[0]["dimension"], rows[1]["dimension"]] == [2, 0]
     assert rows[0]["points"] == 73
     assert rows[0]["change"] == pytest.approx(1, abs=0.05)
+
+
+def test_dimensions_that_the_decoder_cannot_tell_come_last(checkpoint):
+    held = load_file(checkpoint / "weights.safetensors")
+    logarithms = np.full((80, 4), -8.0, dtype=np.float16)
+    logarithms[:, 2] = 0.5  # wider than the points lie apart
+    save_file({**held, "latent.log_variances": logarithms}, checkpoint / "weights.safetensors")
+    rows = json.loads(run(checkpoint, "--format", "json"))
+    assert [row["dimension"] for row in rows][::3] == [0, 2]
+    assert rows[3]["change"] == pytest.approx(1, abs=0.05)
+    assert rows[3]["width"] == pytest.approx(np.exp(0.25), rel=1e-3)
+    assert rows[3]["width"] > rows[3]["spread"]
 
 
 @pytest.mark.parametrize("ending", ["svg", "png"])
