@@ -72,13 +72,13 @@ def training_speed(folder: Path, steps: int, count: int) -> dict[str, dict[str, 
                 trainer = Trainer(data, spec, state, seed=1, run=InProcess(folder=folder, threads=count))
                 trainer.model.train()
                 rates, clocks = [], []
+                size = spec.training.batch_size
                 for k in range(steps + 1):
                     begun = time.process_time(), time.perf_counter()
-                    batch = data.batch(np.arange(k, k + 256) % len(data.train))
-                    trainer._step(batch)
-                    rates.append(256 / (time.process_time() - begun[0]))
-                    clocks.append(256 / (time.perf_counter() - begun[1]))
-            title = f"training {name} (batch 256), {how}, {count} threads"
+                    trainer._step(np.arange(k, k + size) % len(data.train))
+                    rates.append(size / (time.process_time() - begun[0]))
+                    clocks.append(size / (time.perf_counter() - begun[1]))
+            title = f"training {name} (batch {size}), {how}, {count} threads"
             table[f"{title}, processor"] = figure(float(np.median(rates[1:])), "rows/s")
             table[f"{title}, clock"] = figure(float(np.median(clocks[1:])), "rows/s")
     return table

@@ -97,15 +97,16 @@ class Bench:
             run = self.run()
             trainer = FtcpTrainer(data, spec, FtcpState(run.folder, "speed"), seed=1, run=run)
             trainer.model.train()
-            batches = [np.arange(k, k + 256) % len(data.rows) for k in range(5 if self.quick else 100)]
+            size = spec.training.batch_size
+            batches = [np.arange(k, k + size) % len(data.rows) for k in range(5 if self.quick else 100)]
 
-            def steps(trainer: FtcpTrainer = trainer, batches: list[Any] = batches, data: Any = data) -> None:
+            def steps(trainer: FtcpTrainer = trainer, batches: list[Any] = batches) -> None:
                 for positions in batches:
-                    trainer._step(data.batch(positions))
+                    trainer._step(positions)
 
             steps()
-            rate = 256 * len(batches) / self.seconds(steps)
-            self.note(f"FTCP, training {preset or 'default'}, batch 256", rate, "rows/s")
+            rate = size * len(batches) / self.seconds(steps)
+            self.note(f"FTCP, training {preset or 'default'}, batch {size}", rate, "rows/s")
         if checkpoint:
             spec = FTCP.make_spec({"sampling": {"scale": 1.2, "batch": 2048}})
             drawn: list[Any] = []

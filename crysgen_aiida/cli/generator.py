@@ -208,7 +208,7 @@ def latent(
     if output is not None:
         marked = find_designs(designs, points.means.shape[1]) if designs else None
         figure = latent_figure(points, name, of, values, marked)
-        write_picture(output, figure, f"Latent space of {generator_id} by {name}")
+        write_picture(output, figure, f"Latent space of {Path(generator_id).name} by {name}")
         click.echo(f"Wrote {output}.", err=True)
     emit(rows(points, name, of, values), fmt, columns=COLUMNS)
 

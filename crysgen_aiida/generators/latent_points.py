@@ -20,6 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: What the names of these tensors begin with.
 PREFIX = "latent."
+#: Logarithm of a variance beyond which a point is everywhere.
+_WIDEST = 50.0
 #: Of the unit matrix that keeps slopes finite where dimensions of the latent space are alike.
 RIDGE = 1e-6
 
@@ -78,8 +80,13 @@ def read_latent_points(weights: bytes, config: Mapping[str, Any]) -> LatentPoint
         )
     except (KeyError, IndexError) as error:
         raise CorruptWeights(f"The latent space is not complete ({error}); fetch the generator again.") from error
-    n_dimensions = arrays["means"].shape[1]
-    variances = np.zeros((1, n_dimensions)) if logarithms is None else np.exp(logarithms.astype(np.float64))
+    means = arrays["means"]
+    if logarithms is None:
+        variances = np.zeros_like(means)
+    elif logarithms.shape == means.shape:
+        variances = np.exp(np.clip(logarithms.astype(np.float64), -_WIDEST, _WIDEST))
+    else:
+        raise CorruptWeights("The latent space has other widths than points; fetch the generator again.")
     return LatentPoints(arrays["means"], labels, predicted, held_out, np.sqrt(variances.mean(axis=0)))
 
 

@@ -70,6 +70,7 @@ def test_the_picture_is_drawn(checkpoint, tmp_path, ending):
     assert picture.stat().st_size > 5000
     if ending == "svg":
         text = picture.read_text()
+        assert str(checkpoint.parent) not in text
         assert "dimension 2" in text
         assert "formation_energy_per_atom (label) [eV/atom]" in text
     assert "exists already" in run(checkpoint, "--output", picture, code=1)

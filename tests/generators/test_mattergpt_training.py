@@ -17,6 +17,7 @@ from crysgen_aiida.crystals.schema import property_field
 from crysgen_aiida.generators.mattergpt.checkpoint import read_checkpoint
 from crysgen_aiida.generators.mattergpt.generator import MatterGPT
 from crysgen_aiida.generators.mattergpt.optimization import learning_rate
+from crysgen_aiida.generators.mattergpt.training import use_bf16
 from crysgen_aiida.generators.memory import memory_guard
 
 FILES = ("weights.safetensors", "config.json", "vocabulary.json", "history.jsonl")
@@ -49,6 +50,17 @@ def test_twenty_strings_are_learned_exactly():
     energies = training_set.column("formation_energy_per_atom")
     sampled = MatterGPT().sample(checkpoint, 20, {"formation_energy_per_atom": energies}, spec, seed=1, run=run)
     assert sampled.column("sequence") == training_set.column("sequence")
+
+
+@pytest.mark.parametrize(
+    ("precision", "width", "able", "wanted"),
+    [("auto", 768, True, True), ("auto", 512, True, False), ("auto", 768, False, False), ("bf16", 64, False, True),
+     ("fp32", 768, True, False)],
+)  # fmt: skip
+def test_on_a_gpu_bf16_is_taken_where_it_is_faster(monkeypatch, precision, width, able, wanted):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
+    spec = make_spec(model={"width": width}, training={"precision": precision})
+    assert use_bf16(spec, torch.device("cuda")) is wanted
 
 
 @pytest.mark.parametrize(("looks", "optimizer"), [(1, "muon"), (7, "adamw"), (7, "muon"), (11, "adamw")])

@@ -1,4 +1,4 @@
-"""What the tests on a GPU share. They need torch with CUDA, a GPU and spglib; neither AiiDA nor pymatgen.
+"""What the tests on a GPU share. They need torch with CUDA, pyarrow, safetensors, spglib and pymatgen, but no AiiDA.
 
 Alone on a GPU node: ``python -m pytest tests/gpu --confcutdir tests/gpu``.
 """

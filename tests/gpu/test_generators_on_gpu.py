@@ -130,10 +130,12 @@ def test_a_gpu_too_full_for_the_matrices_does_without(
     training_set = prepared("ftcp", crystals)
     losses = []
     empty = torch.empty
+    refused = []
     for full in (False, True):
 
         def allocate(*shape: Any, full: bool = full, **options: Any) -> torch.Tensor:
             if full and options.get("device") is not None:  # not the layers of the network
+                refused.append(shape)
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return empty(*shape, **options)
 
@@ -141,4 +143,5 @@ def test_a_gpu_too_full_for_the_matrices_does_without(
         folder = generator.train(training_set, spec, seed=1, run=InProcess(folder=tmp_path / str(full), device="cuda"))
         monkeypatch.setattr(torch, "empty", empty)
         losses.append(losses_of(folder)[0])
+    assert len(refused) == 1
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -18,7 +18,7 @@ from aiida_quantumespresso.workflows.pw.relax import PwRelaxWorkChain
 
 from crysgen_aiida.calculations.once import SubmitOnce
 from crysgen_aiida.engines.qe.calculation import QePhCalculation
-from crysgen_aiida.engines.qe.crashes import MEMORY, SYMMETRY, last_words, reason_of
+from crysgen_aiida.engines.qe.crashes import MEMORY, SYMMETRY, last_words, reason_of, was_killed
 from crysgen_aiida.engines.qe.results import missing_matrices
 
 #: Exit codes of a pw.x or ph.x that ended before it was done, whatever the reason; 110: AiiDA's out of memory.
@@ -80,9 +80,11 @@ class PwChain(SubmitOnce, PwBaseWorkChain):
         if reason == SYMMETRY and not self.ctx.inputs.parameters["SYSTEM"].get("nosym", False):
             self.ctx.inputs.parameters["SYSTEM"].update(nosym=True, noinv=True)
             return self._again(calculation, "the symmetry found does not fit: once more without symmetry")
-        if _was_killed(self, calculation):
-            return self._again(calculation, "killed, and nothing says why: once more")
-        return None
+        if not _may_be_repeated(self, calculation):
+            return None
+        if self.ctx.kills > 1:  # not by accident: kernels kill what takes too much memory, too
+            return self._with_less_memory(calculation)
+        return self._again(calculation, "killed, and nothing says why: once more")
 
     @process_handler(
         priority=690,
@@ -173,7 +175,7 @@ class PhChain(SubmitOnce, PhBaseWorkChain):
         if reason == MEMORY or last_words(calculation):
             self.report_error_handled(calculation, last_words(calculation) or "out of memory: nothing to ask less of")
             return ProcessHandlerReport(True, self.exit_codes.ERROR_UNRECOVERABLE_FAILURE)
-        if _was_killed(self, calculation):  # its files may be half written: not a place to go on from
+        if _may_be_repeated(self, calculation):  # its files may be half written: not a place to go on from
             self.report_error_handled(calculation, "killed, and nothing says why: once more")
             return ProcessHandlerReport(True)
         return None
@@ -189,9 +191,9 @@ class PhChain(SubmitOnce, PhBaseWorkChain):
             self.ctx.children = every
 
 
-def _was_killed(chain: PwChain | PhChain, calculation: orm.CalcJobNode) -> bool:
-    """Whether a job ended without a word, no more than :data:`KILLS` times in this chain."""
-    if last_words(calculation):
+def _may_be_repeated(chain: PwChain | PhChain, calculation: orm.CalcJobNode) -> bool:
+    """Whether a job was killed, no more than :data:`KILLS` times in this chain."""
+    if not was_killed(calculation):
         return False
     chain.ctx.kills = chain.ctx.get("kills", 0) + 1
     return bool(chain.ctx.kills <= KILLS)

@@ -32,6 +32,15 @@ _SYMMETRY = (
     "error in routine sgama",
     "wrong representation",
 )
+#: What a shell or the loader prints of a program that cannot be started, now or later.
+_UNFIT = (
+    "command not found",
+    "no such file or directory",
+    "error while loading shared libraries",
+    "permission denied",
+    "cannot execute",
+    "exec format error",
+)
 
 
 def reason_of(calculation: orm.CalcJobNode) -> str:
@@ -51,6 +60,12 @@ def last_words(calculation: orm.CalcJobNode) -> str:
         if line.startswith("Error in routine"):
             return " ".join(part for part in lines[k : k + 2] if part and not part.startswith("%"))
     return ""
+
+
+def was_killed(calculation: orm.CalcJobNode) -> bool:
+    """Whether a job ended without a word of its own, and not because its program cannot be started."""
+    text = _printed(calculation).lower()
+    return not last_words(calculation) and not any(sign in text for sign in _UNFIT)
 
 
 def _printed(calculation: orm.CalcJobNode) -> str:

@@ -41,12 +41,11 @@ class Matrices:
     ) -> None:
         self.compact, self.spec, self.scaler, self.device = compact, spec, scaler, device
         self._held: Tensor | None = None
+        if device.type == "cuda":  # the network needs room too
+            memory = min(memory, torch.cuda.mem_get_info()[0] / 2)
         if len(compact) * spec.rows * spec.columns * 4 <= memory:
-            with suppress(torch.OutOfMemoryError):  # a small GPU does without
-                self._held = torch.empty((len(compact), spec.rows, spec.columns), device=device)
-        if self._held is not None:
-            for start in range(0, len(compact), _CHUNK):
-                self._held[start : start + _CHUNK] = self._make(slice(start, start + _CHUNK))
+            with suppress(torch.OutOfMemoryError):  # others may use the GPU: it does without then
+                self._held = self._all()
 
     def __len__(self) -> int:
         return len(self.compact)
@@ -54,6 +53,12 @@ class Matrices:
     def take(self, rows: IntArray) -> Tensor:
         """Return the matrices of some rows, (B, rows, columns)."""
         return self._make(rows) if self._held is None else self._held[torch.from_numpy(rows).to(self.device)]
+
+    def _all(self) -> Tensor:
+        held = torch.empty((len(self), self.spec.rows, self.spec.columns), device=self.device)
+        for start in range(0, len(self), _CHUNK):
+            held[start : start + _CHUNK] = self._make(slice(start, start + _CHUNK))
+        return held
 
     def _make(self, rows: IntArray | slice) -> Tensor:
         made = self.scaler.transform(matrices(self.compact.take(rows), self.spec))
@@ -66,10 +71,6 @@ class Batch:
 
     matrices: Tensor  #: (B, rows, columns)
     labels: Tensor  #: (B, P)
-
-    def rows(self, which: slice) -> Batch:
-        """Return some of the rows."""
-        return Batch(self.matrices[which], self.labels[which])
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,16 @@ class TrainingData:
         labels = torch.from_numpy(self.scaled[positions])
         return Batch(self.matrices.take(positions), labels.to(self.matrices.device))
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the shuffled batches of an epoch, from batch ``start`` on; seed and epoch decide them."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[IntArray]:
+        """Yield the positions of the shuffled batches of an epoch, from ``start`` on; seed and epoch decide them."""
         shuffled = keyed_rng(self.seed, "batches", epoch).permutation(self.train)
         for index in range(start, self.steps):
-            yield self.batch(shuffled[index * self.batch_size : (index + 1) * self.batch_size])
+            yield shuffled[index * self.batch_size : (index + 1) * self.batch_size]
 
-    def plain(self, positions: IntArray) -> Iterator[Batch]:
-        """Yield rows in their order, in batches."""
+    def plain(self, positions: IntArray) -> Iterator[IntArray]:
+        """Yield positions in their order, in batches."""
         for start in range(0, len(positions), self.batch_size):
-            yield self.batch(positions[start : start + self.batch_size])
+            yield positions[start : start + self.batch_size]
 
 
 def read_training_data(

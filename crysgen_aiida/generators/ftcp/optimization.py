@@ -49,9 +49,7 @@ class Rate:
 def make_optimizer(model: nn.Module, spec: TrainingSpec) -> torch.optim.Optimizer:
     """Return the optimiser of a model."""
     if spec.optimizer == "rmsprop":
-        return torch.optim.RMSprop(
-            model.parameters(), lr=spec.lr, alpha=0.9, eps=1e-7, weight_decay=spec.weight_decay, foreach=True
-        )
+        return torch.optim.RMSprop(model.parameters(), lr=spec.lr, alpha=0.9, eps=1e-7, foreach=True)
     return torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 

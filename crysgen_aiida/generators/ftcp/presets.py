@@ -9,7 +9,7 @@ _PAPER: Mapping[str, Any] = {
     "mode": "paper",
     "representation": {"kpoints": "paper", "occupancy": "paper", "max_elements": 3, "max_sites": 20},
     "model": {"dense_activation": "sigmoid", "norm_momentum": 0.99},
-    "loss": {"reconstruction": "squared", "kl": "mean", "beta": 2.0, "targets": 10.0},
+    "loss": {"reconstruction": "squared", "kl": "mean", "beta": 2.0, "targets": 10.0, "sparse": 5.0},
     "data": {
         "targets": ("formation_energy_per_atom",), "log1p": (), "min_elements": 3, "max_e_above_hull": 0.08,
         "split": "rows", "val_fraction": 0.2, "scaler_rows": "all",
@@ -38,7 +38,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper-thermoelectric": _paper(
         representation={"max_sites": 40, "max_elements": 4},
         data={"targets": ("formation_energy_per_atom", "band_gap"), "sparse_targets": ("power_factor_over_tau",)},
-        loss={"beta": 3.0, "targets": 20.0, "sparse": 5.0},
+        loss={"beta": 3.0, "targets": 20.0},
         training={"lr": 8e-4, "step_rates": (2e-4, 5e-5)},
         sampling={
             "scale": 0.9, "rank_by": "predicted",

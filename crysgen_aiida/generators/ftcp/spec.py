@@ -149,8 +149,8 @@ class DataSpec:
 class TrainingSpec:
     """Optimisation.
 
-    :param weight_decay: of ``adamw`` (decoupled: each step shrinks the weights by this times the rate); of ``rmsprop``
-        it is added to the gradient (paper: none). Without it the branches err by a seventh more on held-out rows.
+    :param weight_decay: of ``adamw`` alone (decoupled: each step shrinks the weights by this times the rate).
+        Without it the branches err by a seventh more on held-out rows.
     :param optimizer: ``adamw``, or ``rmsprop`` as keras has it (paper; rho 0.9, epsilon 1e-7).
     :param schedule: ``cosine`` from ``lr`` to ``min_lr``, or ``steps`` (paper): ``lr`` until the first of
         ``step_epochs``, from each of them on the rate beside it in ``step_rates``.
@@ -231,7 +231,7 @@ class SamplingSpec:
     :param even_electrons: the filter asks for an even number of electrons in the cell: a crystal with an odd number and
         no magnetic moment is a metal.
     :param min_contact: distances between atoms that the filter asks for, in sums of covalent radii: 1 in 1,000 known
-        crystals has one below 0.69, but half of the designs do; 0: any.
+        crystals has one below 0.69, but half of the designs of an early model did; 0: any.
     :param batch: designs computed together; results do not depend on it.
     :param part_rows: designs a resumable part.
     """

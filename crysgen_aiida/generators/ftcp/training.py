@@ -20,7 +20,7 @@ from crysgen_aiida.crystals.hashing import json_hash
 from crysgen_aiida.crystals.run import Run, keyed_rng
 from crysgen_aiida.crystals.table import SequenceSet
 from crysgen_aiida.generators.ftcp.checkpoint import Checkpoint, new_model, read_checkpoint, write_checkpoint
-from crysgen_aiida.generators.ftcp.data import Batch, TrainingData, read_training_data
+from crysgen_aiida.generators.ftcp.data import Batch, IntArray, TrainingData, read_training_data
 from crysgen_aiida.generators.ftcp.labels import unscaled
 from crysgen_aiida.generators.ftcp.latent_space import LatentSpace
 from crysgen_aiida.generators.ftcp.model import Vae
@@ -117,11 +117,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = progress.rate.value
         self.model.train()
-        for batch in self.data.epoch(progress.epoch, start=progress.step_in_epoch):
+        for positions in self.data.epoch(progress.epoch, start=progress.step_in_epoch):
             self._look_around()
             with memory_guard("training.batch_size", round(spec.batch_size * self.scale)):
-                losses = self._step(batch)
-            progress.add(losses, len(batch.labels))
+                losses = self._step(positions)
+            progress.add(losses, len(positions))
             if progress.step % spec.checkpoint_steps == 0:
                 self._save()
         self._finish_epoch()
@@ -135,13 +135,13 @@ class Trainer:
             self._check_finite(means["loss"])
             self.run.progress("train", self.progress.step, self.total, **means)
 
-    def _step(self, batch: Batch) -> dict[str, float]:
-        """Do one optimiser step; return the losses, summed over the rows.
+    def _step(self, positions: IntArray) -> dict[str, float]:
+        """Do one optimiser step on some rows; return the losses, summed over them.
 
         After memory ran out a batch is computed in pieces, each normalised by its own statistics.
         """
         rng = keyed_rng(self.seed, "noise", self.progress.step)
-        whole = len(batch.labels)
+        whole = len(positions)
         noise = rng.standard_normal((whole, self.spec.model.latent), dtype=np.float32)
         size = max(1, math.ceil(self.spec.training.batch_size * self.scale))
         sums: dict[str, float] = {}
@@ -149,7 +149,7 @@ class Trainer:
         for start in range(0, whole, size):
             piece = slice(start, start + size)
             drawn = torch.from_numpy(noise[piece]).to(self.device)
-            loss, parts, _ = self.objective(self.model, batch.rows(piece), drawn, whole)
+            loss, parts, _ = self.objective(self.model, self.data.batch(positions[piece]), drawn, whole)
             loss.backward()  # type: ignore[no-untyped-call]
             for name, value in _numbers({"loss": loss, **parts}).items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -190,21 +190,21 @@ class Trainer:
 
         Empty if there are none.
         """
-        positions = self.data.val
-        if not len(positions):
+        val = self.data.val
+        if not len(val):
             return {}
         self.model.eval()
         sums: dict[str, float] = {}
         predicted = []
-        for batch in self.data.plain(positions):
-            whole = len(batch.labels)
+        for positions in self.data.plain(val):
+            whole = len(positions)
             with memory_guard("training.batch_size", whole):
-                loss, parts, read = self.objective(self.model, batch, None, whole)
+                loss, parts, read = self.objective(self.model, self.data.batch(positions), None, whole)
             predicted.append(read.double().cpu().numpy())
             for name, value in _numbers({"loss": loss, **parts}).items():
                 sums[name] = sums.get(name, 0.0) + value
-        errors = np.abs(unscaled(np.concatenate(predicted), self.data.labels) - self.data.values[positions])
-        found = {f"val_{name}": value / len(positions) for name, value in sums.items()}
+        errors = np.abs(unscaled(np.concatenate(predicted), self.data.labels) - self.data.values[val])
+        found = {f"val_{name}": value / len(val) for name, value in sums.items()}
         for column, label in enumerate(self.data.labels):
             known = errors[:, column][np.isfinite(errors[:, column])]
             if len(known):
@@ -251,10 +251,10 @@ class Trainer:
         """Return where all rows of the training set lie."""
         self.model.eval()
         found: list[tuple[np.ndarray, ...]] = []
-        for batch in self.data.plain(np.arange(len(self.data.rows))):
+        for positions in self.data.plain(np.arange(len(self.data.rows))):
             self.run.check_time()
-            with memory_guard("training.batch_size", len(batch.labels)):
-                mean, log_variance = self.model.encoder(batch.matrices)
+            with memory_guard("training.batch_size", len(positions)):
+                mean, log_variance = self.model.encoder(self.data.batch(positions).matrices)
                 properties = self.model.properties(mean)
             found.append(tuple(t.double().cpu().numpy() for t in (mean, log_variance, properties)))
         means, log_variances, read = (np.concatenate(parts) for parts in zip(*found, strict=True))
