@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from small_models import make_ftcp_spec, prototypes
+from stopping_runs import Stopping
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import CorruptWeights, Diverged, EmptySet, ImpossibleRequest, OutOfTime
@@ -28,17 +29,6 @@ from crysgen_aiida.representations.ftcp.decode import crystals_of
 
 FILES = ("weights.safetensors", "config.json", "vocabulary.json", "history.jsonl")
 ENERGY = property_field("formation_energy_per_atom", "pbe-mp-legacy")
-
-
-class Stopping(InProcess):
-    """A run whose time is up at the n-th look at the clock."""
-
-    looks = 10**9
-
-    def check_time(self) -> None:
-        self.looks -= 1
-        if self.looks < 0:
-            raise OutOfTime("The wall-time limit was near.")
 
 
 def labelled(values: list[float], n: int = 4) -> CrystalSet:

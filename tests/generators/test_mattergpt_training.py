@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import make_spec, prototypes
+from stopping_runs import Stopping
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import CorruptWeights, Diverged, EmptySet, ImpossibleRequest, OutOfMemory, OutOfTime
@@ -21,17 +22,6 @@ from crysgen_aiida.generators.mattergpt.training import use_bf16
 from crysgen_aiida.generators.memory import memory_guard
 
 FILES = ("weights.safetensors", "config.json", "vocabulary.json", "history.jsonl")
-
-
-class Stopping(InProcess):
-    """A run whose time is up at the n-th look at the clock."""
-
-    looks = 10**9
-
-    def check_time(self) -> None:
-        self.looks -= 1
-        if self.looks < 0:
-            raise OutOfTime("The wall-time limit was near.")
 
 
 def test_twenty_strings_are_learned_exactly():

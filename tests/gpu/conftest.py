@@ -1,6 +1,6 @@
 """What the tests on a GPU share. They need torch with CUDA, pyarrow, safetensors, spglib and pymatgen, but no AiiDA.
 
-Alone on a GPU node: ``python -m pytest tests/gpu --confcutdir tests/gpu``.
+Alone on a GPU node: ``python -m pytest tests/gpu``.
 """
 
 from __future__ import annotations

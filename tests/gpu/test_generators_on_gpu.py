@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stopping_runs import Stopping
 
 from crysgen_aiida.crystals.crystal_set import CrystalSet
 from crysgen_aiida.crystals.errors import OutOfMemory, OutOfTime
@@ -23,17 +24,6 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "ftcp": {"data": {"targets": [ENERGY], "sparse_targets": ["band_gap"]}, "training": {"epochs": 6}},
     "mattergpt": {"data": {"conditions": [ENERGY]}, "training": {"epochs": 3}},
 }
-
-
-class Stopping(InProcess):
-    """A run whose time is up at the n-th look at the clock."""
-
-    looks = 10**9
-
-    def check_time(self) -> None:
-        self.looks -= 1
-        if self.looks < 0:
-            raise OutOfTime("The wall-time limit was near.")
 
 
 def made(name: str, **training: Any) -> tuple[Any, Any]:
